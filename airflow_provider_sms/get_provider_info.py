@@ -1,0 +1,83 @@
+"""What Airflow reads about this provider at start. Imports nothing: every Airflow process runs it.
+
+The connection form is defined here once; the hook makes the older form methods from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe the provider to Airflow.
+
+    :returns: what the provider info schema of Airflow asks for; keys that an older Airflow does not know are
+        ignored by it.
+    """
+    integration = {"integration-name": "SMS"}
+    return {
+        "package-name": "airflow-provider-sms",
+        "name": "SMS",
+        "description": "Send SMS through the 中昱维信 (10658) platform, and act on what becomes of them.",
+        "integrations": [
+            {
+                "integration-name": "SMS",
+                "external-doc-url": "https://www.10658.com.cn/",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{**integration, "python-modules": ["airflow_provider_sms.hooks.sms"]}],
+        "operators": [{**integration, "python-modules": ["airflow_provider_sms.operators.sms"]}],
+        "sensors": [{**integration, "python-modules": ["airflow_provider_sms.sensors.sms"]}],
+        "triggers": [{**integration, "python-modules": ["airflow_provider_sms.triggers.sms"]}],
+        "cli": ["airflow_provider_sms.cli.airflow_commands"],
+        "connection-types": [
+            {
+                "connection-type": "sms",
+                "hook-name": "SMS",
+                "hook-class-name": "airflow_provider_sms.hooks.sms.SmsHook",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port", "extra"],
+                    "relabeling": {
+                        "login": "App ID (账户标识)",
+                        "password": "App Key (账户密钥)",
+                        "host": "Base URL",
+                    },
+                    "placeholders": {
+                        "login": "on the platform's home page",
+                        "password": "on the platform's home page",
+                        "host": "https://cloud.10658.com.cn",
+                    },
+                },
+                "conn-fields": {
+                    "signature": {
+                        "label": "Signature (短信签名)",
+                        "description": "Put as 【…】 before a text that carries no signature. Write the name alone, "
+                        "2 to 20 characters, as approved by the platform.",
+                        "schema": {"type": ["string", "null"], "maxLength": 22},
+                    },
+                    "batch_size": {
+                        "label": "Batch size",
+                        "description": "Phones in one request, 1 to 100000. More phones go out in several requests.",
+                        "schema": {"type": ["integer", "null"], "default": 500, "minimum": 1, "maximum": 100000},
+                    },
+                    "timeout": {
+                        "label": "Timeout",
+                        "description": "Seconds that one request may take from start to end, 1 to 600.",
+                        "schema": {"type": ["integer", "null"], "default": 60, "minimum": 1, "maximum": 600},
+                    },
+                    "proxy": {
+                        "label": "Proxy",
+                        "description": "http://user:password@proxy.example:3128. Empty: what the environment says.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "exclusive_account": {
+                        "label": "Exclusive account",
+                        "description": "Tick if nothing but this Airflow sends with this App ID: what the platform "
+                        "reports later may then settle a send whose answer was lost.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,261 @@
+"""The connection: from what people type into Airflow's form to a client. Knows Airflow; the wire is gateway's."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+from airflow_provider_sms.get_provider_info import get_provider_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_sms.gateway.account import Account
+    from airflow_provider_sms.gateway.client import SmsClient
+
+
+class SmsHook(BaseHook):
+    """
+    Send SMS and ask the balance with the account of an Airflow connection.
+
+    .. code-block:: python
+
+        SmsHook("sms_default").get_balance()
+
+    :param sms_conn_id: the connection, of type `sms`.
+    """
+
+    conn_name_attr = "sms_conn_id"
+    default_conn_name = "sms_default"
+    conn_type = "sms"
+    hook_name = "SMS"
+
+    def __init__(self, sms_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sms_conn_id = sms_conn_id
+
+    @cached_property
+    def account(self) -> Account:
+        """The connection, read and checked; looked up when first used.
+
+        :raises AccountError: the connection's settings are not usable; the message names the field.
+        :raises AirflowNotFoundException: there is no such connection.
+        """
+        return read_account(find_connection(self.sms_conn_id))
+
+    @cached_property
+    def _client(self) -> SmsClient:
+        from airflow_provider_sms.gateway.client import SmsClient
+
+        return SmsClient(self.account)
+
+    def get_conn(self) -> SmsClient:
+        """Return the client, one for the life of this hook.
+
+        :raises AccountError: the connection's settings are not usable; the message names the field.
+        """
+        return self._client
+
+    def send_group(
+        self,
+        phones: str | Iterable[str | int],
+        content: str,
+        send_time: datetime | str | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> dict[str, Any]:
+        """Send one text to a group. Not protected against repeats: called twice, it sends twice.
+
+        :param phones: comma text or any iterable of mainland mobiles; duplicates and malformed ones are left out.
+        :param content: the text; the connection's signature is added where it has none.
+        :param send_time: aware, or naive or text for Beijing time, at least 31 minutes from now; None for at once.
+        :param batch_size: phones in one request; None for the connection's.
+        :returns: the summary: `campaign, taskIds, accepted, refused, inDoubt, excluded, notSent, segments, points,
+            remainPoint`, counted in phones.
+        :raises InputError: something can not be sent; nothing was.
+        :raises CampaignError: phones were refused, are in doubt or were not sent; its `report` counts them.
+
+        Interface document: 1.发送接口.
+        """
+        from airflow_provider_sms.sending import Campaign, make_plan
+
+        plan = make_plan(self.account, phones, content, send_time, batch_size)
+        if plan.phones.excluded:
+            self.log.warning("phones: left out %s", plan.phones.explained())
+        return Campaign(plan, "send_group", log=self.log).send(self.get_conn()).summary()
+
+    def get_balance(self) -> int:
+        """Ask how many points the account has left.
+
+        :raises SmsError: the platform refused, or could not be reached.
+
+        Interface document: 3.余额查询接口.
+        """
+        return self.get_conn().get_balance()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the balance once, for the form's *Test* button; never sends.
+
+        :returns: whether it worked, and a sentence for the person who pressed the button.
+        """
+        from airflow_provider_sms.gateway.errors import SmsError
+
+        try:
+            return True, f"Connected: the account has {self.get_balance()} points."
+        except (SmsError, AirflowNotFoundException) as error:
+            return False, str(error)
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Hidden, renamed and example fields of the form, for Airflow before 3.2."""
+        behaviour = _form()["ui-field-behaviour"]
+        return {
+            "hidden_fields": behaviour["hidden-fields"],
+            "relabeling": behaviour["relabeling"],
+            "placeholders": behaviour["placeholders"],
+        }
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The form's extra fields, for Airflow before 3.2."""
+        return {name: _widget(field) for name, field in _form()["conn-fields"].items()}
+
+
+def find_connection(conn_id: str) -> Connection:
+    """Look a connection up the way a task may, with a message that says what to do if it is not there.
+
+    :param conn_id: the connection's id.
+    :raises AirflowNotFoundException: there is no such connection.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise AirflowNotFoundException(missing_connection(conn_id)) from None
+
+
+def missing_connection(conn_id: str) -> str:
+    """Say that a connection is missing, and what to do.
+
+    :param conn_id: the connection's id.
+    """
+    return (
+        f"sms_conn_id: there is no connection {conn_id!r}; create it in Airflow (Admin, Connections, type SMS), "
+        f"or set AIRFLOW_CONN_{conn_id.upper()}."
+    )
+
+
+def read_account(connection: Connection) -> Account:
+    """Read a connection of type `sms`.
+
+    :param connection: login is the App ID, password the App Key, host the base URL.
+    :raises AccountError: a field is not usable; the message names it and the remedy.
+    """
+    from airflow_provider_sms.gateway.account import BASE_URL, Account
+    from airflow_provider_sms.gateway.errors import AccountError
+
+    extras = _extras(connection)
+    unknown = sorted(extras.keys() - _form()["conn-fields"].keys())
+    if unknown:
+        known = ", ".join(sorted(_form()["conn-fields"]))
+        raise AccountError(f"extra: unknown field {', '.join(map(repr, unknown))}; the fields are {known}.")
+    if connection.schema:
+        raise AccountError("schema: leave it empty; the base URL, https:// included, goes into host.")
+    host = (connection.host or "").strip() or BASE_URL
+    if connection.port:
+        host = f"{host.rstrip('/')}:{connection.port}"
+    settings: dict[str, Any] = {
+        name: _READERS[name](name, value) for name, value in extras.items() if value not in (None, "")
+    }
+    if proxy := settings.get("proxy"):
+        _mask(proxy)
+    account = Account(connection.login or "", connection.password or "", host, **settings)
+    _mask(account.app_key)
+    if account.proxy_password:
+        _mask(account.proxy_password)
+        _mask(unquote(account.proxy_password))
+    return account
+
+
+def _mask(secret: str) -> None:
+    from airflow.providers.common.compat.sdk import mask_secret
+
+    mask_secret(secret)
+
+
+def _extras(connection: Connection) -> dict[str, Any]:
+    from airflow_provider_sms.gateway.errors import AccountError
+
+    if not connection.extra:
+        return {}
+    try:
+        extras = json.loads(connection.extra)
+    except ValueError:
+        extras = None
+    if not isinstance(extras, dict):
+        raise AccountError('extra: not a JSON object; write it like {"signature": "云通信"}.')
+    return extras
+
+
+def _whole(name: str, value: object) -> int:
+    from airflow_provider_sms.gateway.errors import AccountError
+
+    text = str(value).strip()
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit()):
+        raise AccountError(f"{name}: not a whole number.")
+    return int(text)
+
+
+def _line(name: str, value: object) -> str:
+    from airflow_provider_sms.gateway.errors import AccountError
+
+    if not isinstance(value, str):
+        raise AccountError(f"{name}: expected text, got {type(value).__name__}.")
+    return value.strip()
+
+
+def _switch(name: str, value: object) -> bool:
+    from airflow_provider_sms.gateway.errors import AccountError
+
+    match str(value).strip().lower():
+        case "true":
+            return True
+        case "false":
+            return False
+    raise AccountError(f"{name}: expected true or false.")
+
+
+_READERS = {
+    "signature": _line,
+    "batch_size": _whole,
+    "timeout": _whole,
+    "proxy": _line,
+    "exclusive_account": _switch,
+}
+
+
+def _form() -> dict[str, Any]:
+    return get_provider_info()["connection-types"][0]
+
+
+def _widget(field: dict[str, Any]) -> Any:
+    """One extra of the form as the WTForms field that Airflow before 3.2 asks for."""
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from wtforms import BooleanField, IntegerField, PasswordField, StringField
+    from wtforms.validators import Optional
+
+    schema = field["schema"]
+    common = {"label": field["label"], "description": field["description"], "default": schema.get("default")}
+    if "boolean" in schema["type"]:
+        return BooleanField(**common)
+    if "integer" in schema["type"]:
+        return IntegerField(**common, validators=[Optional()], widget=BS3TextFieldWidget())
+    if schema.get("format") == "password":
+        return PasswordField(**common, validators=[Optional()], widget=BS3PasswordFieldWidget())
+    return StringField(**common, validators=[Optional()], widget=BS3TextFieldWidget())

@@ -1,0 +1,85 @@
+"""One question for many waiters: asked once, answered to all who wait in the same event loop. Knows no SMS."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What came of asking: a result, or the error that came instead.
+
+    :param at: when it came, in seconds by the question's clock.
+    :param result: None if there was an error.
+    :param error: None if there was a result.
+    """
+
+    at: float
+    result: T | None = None
+    error: Exception | None = None
+
+
+class SharedQuestion(Generic[T]):
+    """A question that many wait for: whoever finds the last answer too old asks, all others share what comes.
+
+    :param clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: Answer[T] | None = None
+        self._asking: asyncio.Task[Answer[T]] | None = None
+
+    async def ask(self, question: Callable[[], Awaitable[T]], max_age: float) -> Answer[T]:
+        """Return the last answer if it is young enough; else ask, once for all who wait.
+
+        :param question: asks; what it raises is an answer too.
+        :param max_age: seconds.
+        """
+        if self._last is not None and self.seconds_left(self._last, max_age) > 0:
+            return self._last
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask(question))
+        # A waiter that is cancelled must not take the answer away from the others.
+        return await asyncio.shield(self._asking)
+
+    def seconds_left(self, answer: Answer[T], max_age: float) -> float:
+        """Tell how long an answer stays young enough.
+
+        :param answer: the answer.
+        :param max_age: seconds.
+        """
+        return answer.at + max_age - self._clock()
+
+    async def _ask(self, question: Callable[[], Awaitable[T]]) -> Answer[T]:
+        try:
+            result, error = await question(), None
+        except Exception as raised:
+            result, error = None, raised
+        finally:
+            self._asking = None
+        self._last = Answer(self._clock(), result, error)
+        return self._last
+
+
+_questions: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, SharedQuestion[Any]]]
+_questions = WeakKeyDictionary()
+
+
+def shared_question(key: Hashable) -> SharedQuestion[Any]:
+    """Return the question of this name in the running event loop; it lives as long as somebody holds it.
+
+    :param key: what is asked, and of whom.
+    """
+    questions = _questions.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+    question = questions.get(key)
+    if question is None:
+        question = questions[key] = SharedQuestion()
+    return question
