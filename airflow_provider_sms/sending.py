@@ -204,14 +204,14 @@ class Campaign:
         name: str,
         *,
         log: logging.Logger | None = None,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.plan = plan
         self.name = name
         self.batches = [Batch(number, phones) for number, phones in enumerate(plan.batches, 1)]
         self._log = log or logging.getLogger(__name__)
-        self._pause = pause
+        self._pause = pause or time.sleep
         self._clock = clock
         self._remain_point: int | None = None
 

@@ -176,7 +176,6 @@ def read_account(connection: Connection) -> Account:
     if proxy := settings.get("proxy"):
         _mask(proxy)
     account = Account(connection.login or "", connection.password or "", host, **settings)
-    _mask(account.app_key)
     if account.proxy_password:
         _mask(account.proxy_password)
         _mask(unquote(account.proxy_password))

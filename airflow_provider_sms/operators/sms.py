@@ -90,7 +90,7 @@ class SmsGroupSendOperator(BaseOperator):
             self.log.warning("phones: left out %s", plan.phones.explained())
         campaign = Campaign(plan, _campaign_name(context), log=self.log)
         self.log.info(
-            "Sending %d phones in %d batches: %d segments a text, %d points at most.",
+            "Sending: %d phones, batches: %d, segments a text: %d, points at most: %d.",
             len(plan.phones.included),
             len(campaign.batches),
             plan.text.segments,

@@ -1,0 +1,12 @@
+"""Runs the DAG file it is given, in a process whose whole output is kept; prints the state of each task at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.support.airflow import put_dag, run_dag, states
+
+if __name__ == "__main__":
+    print("STATES", json.dumps(states(run_dag(put_dag(Path(sys.argv[1]))))))

@@ -1,0 +1,301 @@
+"""The operator: what a task does, told, failed with and left behind, against the simulator."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_sms.gateway import client as gateway_client
+from airflow_provider_sms.operators.sms import SmsGroupSendOperator
+from airflow_provider_sms.sending import Campaign, CampaignError
+from tests.support.fixtures import TaskInstance
+from tests.support.simulator import Simulator
+
+PHONES = ["13800130001", "13800130002", "13800130003", "13800130004"]
+TEXT = "【云通信】您好"
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_sms.sending.time.sleep", lambda seconds: None)
+
+
+def operator(**changes: Any) -> SmsGroupSendOperator:
+    return SmsGroupSendOperator(**{"task_id": "send", "phones": PHONES, "content": TEXT, **changes})
+
+
+class TestSending:
+    def test_one_batch(self, simulator: Simulator, context: Any, ti: TaskInstance) -> None:
+        summary = operator().execute(context)
+        (batch,) = simulator.accepted()
+        assert ti.pushed == [("taskId", batch["taskId"])]
+        assert summary == {
+            "campaign": "dag/run/send",
+            "taskIds": [batch["taskId"]],
+            "accepted": 4,
+            "refused": 0,
+            "inDoubt": 0,
+            "excluded": 0,
+            "excludedByReason": {},
+            "notSent": 0,
+            "segments": 1,
+            "points": 4,
+            "remainPoint": simulator.settings()["balance"],
+        }
+        assert json.loads(json.dumps(summary)) == summary
+
+    def test_several_batches_push_a_growing_list(self, simulator: Simulator, context: Any, ti: TaskInstance) -> None:
+        operator(batch_size=2).execute(context)
+        ids = [batch["taskId"] for batch in simulator.accepted()]
+        assert ti.pushed == [("taskId", ids[:1]), ("taskId", ids)]
+
+    def test_the_batch_size_of_the_connection(
+        self, simulator: Simulator, connection: Callable[..., None], context: Any
+    ) -> None:
+        connection(extra={"batch_size": 3})
+        operator().execute(context)
+        assert [len(batch["phones"]) for batch in simulator.accepted()] == [3, 1]
+
+    @pytest.mark.parametrize("phones", [",".join(PHONES), tuple(PHONES), iter(PHONES), str(PHONES)])
+    def test_phones_in_other_shapes(self, simulator: Simulator, context: Any, phones: object) -> None:
+        operator(phones=phones).execute(context)
+        assert simulator.accepted()[0]["phones"] == PHONES
+
+    def test_rubbish_among_the_phones_is_left_out_and_said(
+        self,
+        simulator: Simulator,
+        context: Any,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        with caplog.at_level(logging.WARNING):
+            summary = operator(phones=[*PHONES, PHONES[0], "rubbish"]).execute(context)
+        logged = caplog.text + capsys.readouterr().out
+        assert summary["excludedByReason"] == {"duplicate": 1, "malformed": 1}
+        assert simulator.accepted()[0]["phones"] == PHONES
+        assert "phones: left out 1 duplicate, 1 malformed (item 5: 138****0001, duplicate; item 6: " in logged
+
+    def test_a_mapped_instance_has_a_name_of_its_own(self, context: Any) -> None:
+        assert operator().execute({"ti": TaskInstance(3)})["campaign"] == "dag/run/send/3"
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"phones": []}, "phones: there is none"),
+            ({"phones": "rubbish"}, "phones: none of 1 is a mainland mobile"),
+            ({"phones": {"a": 1}}, "phones: expected a list or comma text"),
+            ({"phones": [f"138{n:08d}" for n in range(300_000)]}, "phones: 300,000 in one task"),
+            ({"content": "您好"}, "content: no signature"),
+            ({"content": "【云通信】【别家】您好"}, "content: more than one signature"),
+            ({"content": "【云通信】您好😀"}, "content: the emoji"),
+            ({"send_time": "2020-01-31 14:00:00"}, "send_time: 2020-01-31 14:00:00 Beijing time is past"),
+            ({"batch_size": 0}, "batch_size: 0 is not between"),
+        ],
+        ids=lambda value: str(value)[:40],
+    )
+    def test_one_sentence_that_names_the_field_and_no_retry(
+        self, simulator: Simulator, context: Any, changes: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(AirflowFailException) as error:
+            operator(**changes).execute(context)
+        assert str(error.value).startswith(said)
+        assert simulator.requests()["requests"] == []
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"extra": {"unknown": 1}}, "extra: unknown field 'unknown'"),
+            ({"host": "http://gateway.example"}, "host: http:// would send the App Key unencrypted"),
+            ({"password": ""}, "password: the App Key is missing"),
+        ],
+    )
+    def test_a_connection_that_is_not_usable(
+        self, connection: Callable[..., None], context: Any, fields: dict[str, Any], said: str
+    ) -> None:
+        connection(**fields)
+        with pytest.raises(AirflowFailException) as error:
+            operator().execute(context)
+        assert str(error.value).startswith(said)
+
+    def test_a_missing_connection(self, context: Any) -> None:
+        with pytest.raises(AirflowException, match="sms_conn_id: there is no connection 'sms_nowhere'"):
+            operator(sms_conn_id="sms_nowhere").execute(context)
+
+
+class TestFailing:
+    """Ordinary, so that Airflow retries, only while it is certain that nobody was texted."""
+
+    def test_the_platform_is_not_there(self, connection: Callable[..., None], context: Any, ti: TaskInstance) -> None:
+        connection(host="http://127.0.0.1:9")
+        with pytest.raises(CampaignError, match="4 not sent"):
+            operator().execute(context)
+        assert ti.pushed == []
+
+    def test_one_a_minute_may_pass_by_itself(self, simulator: Simulator, context: Any) -> None:
+        operator().execute(context)
+        with pytest.raises(CampaignError, match="一分钟"):
+            operator().execute(context)
+        assert len(simulator.accepted()) == 1
+
+    def test_a_wrong_key_does_not(self, connection: Callable[..., None], context: Any) -> None:
+        connection(password="FAKE-WRONG-KEY")
+        with pytest.raises(AirflowFailException, match="账号或密码错误"):
+            operator().execute(context)
+
+    @pytest.mark.parametrize(
+        ("fault", "fields"),
+        [
+            ("cut_after", {}),
+            ("cut_before", {}),
+            ("status", {"status": 500, "accept": True}),
+            ("status", {"status": 408}),
+            ("html", {"accept": True}),
+            ("truncated", {}),
+            ("empty", {}),
+            ("no_task_id", {}),
+            ("unknown_reason", {"accept": True}),
+        ],
+    )
+    def test_in_doubt_fails_for_good_and_nothing_is_repeated(
+        self, simulator: Simulator, context: Any, ti: TaskInstance, fault: str, fields: dict[str, Any]
+    ) -> None:
+        simulator.fault(fault, **fields)
+        with pytest.raises(AirflowFailException, match="4 in doubt"):
+            operator().execute(context)
+        assert len(simulator.requests()["requests"]) == 1
+        assert ti.pushed == []
+
+    @pytest.mark.parametrize("status", [302, 401, 403, 404, 405, 407, 413])
+    def test_an_http_refusal_texts_nobody_and_is_not_retried(
+        self, simulator: Simulator, context: Any, status: int
+    ) -> None:
+        simulator.fault("status", status=status, location="http://127.0.0.1:9/")
+        with pytest.raises(AirflowFailException, match="4 refused"):
+            operator().execute(context)
+
+    def test_a_refusal_after_an_accepted_batch_fails_for_good_and_keeps_the_task_id(
+        self, simulator: Simulator, context: Any, ti: TaskInstance
+    ) -> None:
+        simulator.settings(balance=2)
+        with pytest.raises(AirflowFailException, match="2 accepted, 2 refused") as error:
+            operator(batch_size=2).execute(context)
+        (batch,) = simulator.accepted()
+        assert ti.pushed == [("taskId", [batch["taskId"]])]
+        assert batch["taskId"] in str(error.value)
+        assert "Top up" in str(error.value)
+
+    def test_a_platform_that_goes_away_after_an_accepted_batch(
+        self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = gateway_client.SmsClient.send
+
+        def send_once(self: Any, phones: Any, *args: Any, **kwargs: Any) -> Any:
+            if "13800130003" in phones:
+                object.__setattr__(self.account, "base_url", "http://127.0.0.1:9")
+            return real(self, phones, *args, **kwargs)
+
+        monkeypatch.setattr(gateway_client.SmsClient, "send", send_once)
+        with pytest.raises(AirflowFailException, match="2 accepted, 0 refused, 0 in doubt, 2 not sent"):
+            operator(batch_size=2).execute(context)
+
+    def test_partial_acceptance_is_no_failure(self, simulator: Simulator, context: Any) -> None:
+        simulator.fault("partial", fewer=1)
+        summary = operator().execute(context)
+        assert (summary["accepted"], summary["refused"]) == (3, 1)
+        assert len(simulator.requests()["requests"]) == 1
+
+    def test_airflow_s_own_time_out_after_the_request_left_is_not_retried(
+        self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class TaskTimeout(BaseException):
+            pass
+
+        def timed_out(raw: object) -> None:
+            raise TaskTimeout
+
+        monkeypatch.setattr(gateway_client, "read_acceptance", timed_out)
+        with pytest.raises(AirflowFailException, match="TaskTimeout while sending.*4 in doubt"):
+            operator().execute(context)
+        assert len(simulator.accepted()) == 1
+
+    def test_an_xcom_that_can_not_be_pushed_is_not_retried(
+        self, simulator: Simulator, context: Any, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(key: str, value: object) -> None:
+            raise ConnectionError("the API server is away")
+
+        monkeypatch.setattr(ti, "xcom_push", away)
+        with pytest.raises(AirflowFailException, match="taskIds so far: ") as error:
+            operator().execute(context)
+        assert simulator.accepted()[0]["taskId"] in str(error.value)
+
+    @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+    def test_a_process_that_is_told_to_end_ends(
+        self, context: Any, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+    ) -> None:
+        def stopped(*args: object) -> None:
+            raise stop
+
+        monkeypatch.setattr(Campaign, "send", stopped)
+        with pytest.raises(stop):
+            operator().execute(context)
+
+
+class TestRendering:
+    def render(self, **changes: Any) -> SmsGroupSendOperator:
+        task = operator(**changes)
+        task.render_template_fields({"ti": TaskInstance(), "who": "13800130009", "phones": PHONES})
+        return task
+
+    def test_phones_are_shown_in_counts_and_sent_in_full(self, simulator: Simulator, context: Any) -> None:
+        task = self.render(phones=[*PHONES, "{{ who }}"])
+        assert str(task.phones) == repr(task.phones) == "5 phones, first 138****0001"
+        task.execute(context)
+        assert simulator.accepted()[0]["phones"] == [*PHONES, "13800130009"]
+
+    def test_one_phone(self) -> None:
+        assert str(self.render(phones=PHONES[:1]).phones) == "1 phone, first 138****0001"
+
+    def test_phones_that_are_none_say_so(self) -> None:
+        assert str(self.render(phones="").phones).startswith("phones: there is none")
+
+    def test_a_phone_inside_the_text_is_masked_where_it_is_shown(self, simulator: Simulator, context: Any) -> None:
+        task = self.render(content=TEXT + "{{ who }}")
+        assert str(task.content) == TEXT + "138****0009"
+        task.execute(context)
+        assert simulator.accepted()[0]["content"] == TEXT + "13800130009"
+
+    def test_what_a_template_yields_is_not_rendered_again(self, simulator: Simulator, context: Any) -> None:
+        task = operator(content=TEXT + "{{ name }}")
+        task.render_template_fields({"name": "{{ 1 + 1 }}"})
+        task.execute(context)
+        assert simulator.accepted()[0]["content"] == TEXT + "{{ 1 + 1 }}"
+
+    def test_the_connection_and_the_time_are_templates_too(self) -> None:
+        task = operator(sms_conn_id="{{ who }}", send_time="{{ who }}")
+        task.render_template_fields({"who": "x"})
+        assert (task.sms_conn_id, task.send_time) == ("x", "x")
+
+    def test_a_template_that_fails_does_not_show_the_phones(self, caplog: pytest.LogCaptureFixture) -> None:
+        task = operator(phones=[*PHONES, "{{ 1 / 0 }}"])
+        with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException, match="phones: the template fails") as error:
+            task.render_template_fields({})
+        assert "13800130001" not in caplog.text + str(error.value)
+        assert error.value.__cause__ is None
+
+
+def test_nothing_is_looked_up_while_a_dag_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_up(*args: object) -> None:
+        raise AssertionError("a connection was looked up")
+
+    monkeypatch.setattr("airflow_provider_sms.hooks.sms.find_connection", looked_up)
+    operator(sms_conn_id="sms_nowhere", phones="{{ params.phones }}", content="")
