@@ -1,0 +1,59 @@
+# Needs make and Python 3.11 or newer, nothing else. Another Python: make PYTHON=/path/to/python3 …
+
+PYTHON ?= python3
+UV ?= uv
+MINORS ?=
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(PYTHON) -m scripts.environment
+PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format airflow test-matrix bench-imports locks clean python
+
+help: ## show this list
+	@echo "make …"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/ready ## run the example campaign by real Airflow against a simulated platform; nothing is sent
+	@$(RUN) -m scripts.demo
+
+test: $(VENV)/ready ## run the tests on the newest Airflow (ARGS="-k phones" for some of them)
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/ready ## check style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: $(VENV)/ready ## put the code into shape, as lint asks for
+	@$(RUN) -m ruff check --fix-only --quiet .
+	@$(RUN) -m ruff format .
+
+airflow: $(VENV)/ready ## open Airflow's user interface on this machine, simulator connected (PORT=8080)
+	@$(RUN) -m scripts.airflow_ui $(if $(PORT),--port $(PORT))
+
+test-matrix: $(VENV)/ready ## run the tests on every supported Airflow (MINORS="2.11 3.3" for some of them)
+	@$(RUN) -m scripts.matrix $(MINORS)
+
+bench-imports: .bench/ready ## measure what importing the provider costs a DAG file, beside other providers
+	@.bench/bin/python -m benchmarks.import_cost $(ARGS)
+
+locks: python ## renew the locks after a change of their inputs (UPGRADE=1: to the newest releases); needs uv
+	@$(PYTHON) -m scripts.locks --uv "$(UV)" $(if $(UPGRADE),--upgrade)
+
+clean: ## remove everything that make made
+	@rm -rf .venv .matrix .bench .demo .ci-results .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/ready: locks/airflow-3.3.txt pyproject.toml scripts/environment.py | python
+	@$(INSTALL) $(VENV) locks/airflow-3.3.txt
+
+.bench/ready: locks/bench.txt pyproject.toml scripts/environment.py | python
+	@$(INSTALL) .bench locks/bench.txt
+
+python:
+	@$(PYTHON) -c '$(PYTHON_IS_NEW_ENOUGH)' 2>/dev/null || \
+		{ echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not that. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }

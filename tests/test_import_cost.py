@@ -1,0 +1,68 @@
+"""What importing this provider may not pull in. How long it takes, benchmarks/import_cost.py measures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_sms
+
+DAG_FACING = ("hooks", "operators", "sensors", "triggers")
+WEB_FRAMEWORKS = {"aiohttp", "cadwyn", "connexion", "django", "fastapi", "flask", "starlette", "werkzeug"}
+FORBIDDEN = {"requests", "urllib3", "sqlalchemy", *WEB_FRAMEWORKS}
+
+# What a DAG file has imported before it comes to a provider.
+AIRFLOW = """
+try:
+    import airflow.sdk
+except ModuleNotFoundError:  # before 3.0
+    import airflow.hooks.base, airflow.models.baseoperator, airflow.sensors.base
+"""
+
+
+def newly_imported(statements: str, after: str, home: Path) -> set[str]:
+    """Names of the modules that `statements` add in a fresh process to what `after` has imported."""
+    program = (
+        f"import json, sys\n{after}\nknown = set(sys.modules)\n{statements}\n"
+        "print(json.dumps(sorted(set(sys.modules) - known)))"
+    )
+    kept = {name: value for name, value in os.environ.items() if "AIRFLOW_" not in name}
+    checkout = str(Path(airflow_provider_sms.__file__).parents[1])
+    environment = {**kept, "AIRFLOW_HOME": str(home), "PYTHONPATH": checkout}
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def packages(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize("kind", DAG_FACING)
+def test_a_dag_file_gets_no_http_library_database_or_web_framework_from_us(kind: str, tmp_path: Path) -> None:
+    module = f"airflow_provider_sms.{kind}.sms"
+    new = newly_imported(f"import {module}", after=AIRFLOW, home=tmp_path)
+    assert module in new
+    # Also more of a package that Airflow had begun to import.
+    assert packages(new) & FORBIDDEN == set()
+
+
+def test_the_provider_info_imports_nothing_but_typing(tmp_path: Path) -> None:
+    new = newly_imported(
+        "import airflow_provider_sms.get_provider_info as it; it.get_provider_info()",
+        after="import __future__, typing",
+        home=tmp_path,
+    )
+    assert new == {"airflow_provider_sms", "airflow_provider_sms.get_provider_info"}
+
+
+def test_the_commands_import_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    # Airflow imports them with every `airflow` command.
+    new = newly_imported("import airflow_provider_sms.cli", after="", home=tmp_path)
+    assert packages(new) - sys.stdlib_module_names == {"airflow_provider_sms"}
