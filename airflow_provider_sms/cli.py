@@ -87,7 +87,9 @@ def find_account(conn_id: str) -> Account:
         raise UsageError(missing_connection(conn_id)) from None
     except ValueError as error:
         # What Airflow says here may quote the definition, key included.
-        raise UsageError(f"--conn-id: Airflow can not read the definition of {conn_id!r} ({type(error).__name__}).") from None
+        raise UsageError(
+            f"--conn-id: Airflow can not read the definition of {conn_id!r} ({type(error).__name__})."
+        ) from None
     return read_account(connection)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import texts, times
@@ -35,6 +35,14 @@ MOST_PHONES = 100_000
 TRIES_TO_REACH = 4
 FAILURES_IN_A_ROW = 3
 PROGRESS_INTERVAL = 10.0
+
+
+class Log(Protocol):
+    """As much of a logger as is used here: Python's own, or Airflow's."""
+
+    def info(self, message: str, /, *args: Any) -> Any: ...
+    def warning(self, message: str, /, *args: Any) -> Any: ...
+    def error(self, message: str, /, *args: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +211,7 @@ class Campaign:
         plan: Plan,
         name: str,
         *,
-        log: logging.Logger | None = None,
+        log: Log | None = None,
         pause: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -39,9 +39,7 @@ def choose_port(wanted: int | None) -> int:
     """
     if wanted is not None:
         if not _is_free(wanted):
-            raise PortTaken(
-                f"Port {wanted} on {HOST} is in use or not allowed; name another: make airflow PORT=8090"
-            )
+            raise PortTaken(f"Port {wanted} on {HOST} is in use or not allowed; name another: make airflow PORT=8090")
         return wanted
     return USUAL_PORT if _is_free(USUAL_PORT) else _any_free_port()
 
@@ -114,14 +112,10 @@ def _wait_until_healthy(children: Children, parts: list[Child], port: int, log: 
     def healthy() -> bool:
         for part in parts:
             part.check_alive()
-        return all(
-            _health(port).get(name) == "healthy" for name in ("scheduler", "dag_processor", "triggerer")
-        )
+        return all(_health(port).get(name) == "healthy" for name in ("scheduler", "dag_processor", "triggerer"))
 
     if not children.wait_until(healthy, _READY_WITHIN):
-        raise ChildFailed(
-            f"Airflow was not healthy within {_READY_WITHIN} s ({_health(port) or 'no answer'})", log
-        )
+        raise ChildFailed(f"Airflow was not healthy within {_READY_WITHIN} s ({_health(port) or 'no answer'})", log)
 
 
 def _health(port: int) -> dict[str, str | None]:
@@ -154,9 +148,7 @@ Ctrl-C stops everything; nothing of it is kept but the logs."""
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make airflow", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--port", type=int, help=f"of the user interface (default: {USUAL_PORT}, or a free one)"
-    )
+    parser.add_argument("--port", type=int, help=f"of the user interface (default: {USUAL_PORT}, or a free one)")
     args = parser.parse_args()
     try:
         port = choose_port(args.port)

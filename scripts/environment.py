@@ -96,12 +96,7 @@ class Environment:
         if not (self.python.exists() and stamp.exists() and stamp.read_text() == self._fingerprint()):
             return False
         # The Python that it was made with may have been removed or replaced since.
-        return (
-            subprocess.run(
-                [str(self.python), "-c", "import pip"], capture_output=True, check=False
-            ).returncode
-            == 0
-        )
+        return subprocess.run([str(self.python), "-c", "import pip"], capture_output=True, check=False).returncode == 0
 
     def _fingerprint(self) -> str:
         lock = hashlib.sha256(self.lock.read_bytes()).hexdigest()
@@ -112,9 +107,7 @@ class Environment:
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(command)}\n")
             log.flush()
-            status = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
-            ).returncode
+            status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
         if status:
             last = "\n".join("  | " + line for line in self.log.read_text(errors="replace").splitlines()[-8:])
             raise EnvironmentFailed(f"{last}\n{remedy}\nThe whole log: {_shown(self.log)}")
@@ -138,9 +131,7 @@ def _shown(path: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python3 -m scripts.environment", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python3 -m scripts.environment", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the environment's folder, such as .venv")
     parser.add_argument("lock", type=Path, help="a file of pins, such as locks/airflow-3.3.txt")
     args = parser.parse_args()

@@ -102,9 +102,7 @@ def _tests(environment: Environment) -> tuple[int, Counts]:
     command = [str(environment.python), "-m", "pytest", "tests", "-q", "-m", _SELECTED]
     command += ["-p", "no:cacheprovider", f"--junitxml={report}"]
     try:
-        status = subprocess.run(
-            command, cwd=ROOT, env=_without_airflow(), timeout=_TIME_LIMIT, check=False
-        ).returncode
+        status = subprocess.run(command, cwd=ROOT, env=_without_airflow(), timeout=_TIME_LIMIT, check=False).returncode
     except subprocess.TimeoutExpired:
         print(f"The tests did not end within {_TIME_LIMIT} s.", flush=True)
         status = 1

@@ -69,7 +69,8 @@ class Phones:
 def read(phones: object) -> Phones:
     """Read phones as people hand them in.
 
-    :param phones: comma text (Chinese commas, semicolons or a line each will do), or any iterable of texts or whole numbers.
+    :param phones: comma text (Chinese commas, semicolons or a line each will do), or any iterable of texts or
+        whole numbers.
     :returns: normalised phones, each once, and what was left out.
     :raises PhonesError: not a list of phones at all, or none of them can be sent to.
 

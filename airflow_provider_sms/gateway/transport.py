@@ -293,7 +293,7 @@ class _FreshPool(HTTPConnectionPool):
 class _FreshTlsPool(_FreshPool, HTTPSConnectionPool):
     """The same over TLS."""
 
-    ConnectionCls = _WatchedTlsConnection  # type: ignore[assignment]
+    ConnectionCls = _WatchedTlsConnection
 
 
 class _WatchedAdapter(HTTPAdapter):

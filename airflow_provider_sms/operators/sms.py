@@ -82,7 +82,11 @@ class SmsGroupSendOperator(BaseOperator):
         hook = SmsHook(self.sms_conn_id)
         try:
             plan = make_plan(
-                hook.account, _unwrapped(self.phones), _unwrapped(self.content), self.send_time, self.batch_size
+                hook.account,
+                _unwrapped(self.phones),
+                _unwrapped(self.content),
+                _unwrapped(self.send_time),
+                self.batch_size,
             )
         except InputError as error:
             raise AirflowFailException(str(error)) from None
@@ -132,7 +136,7 @@ class SmsGroupSendOperator(BaseOperator):
                 continue
             try:
                 rendered = self.render_template(value, context, jinja_env, seen_oids)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a template may raise anything
                 raise AirflowException(f"{name}: the template fails: {type(error).__name__}: {error}") from None
             setattr(parent, name, _Masked(rendered, show(rendered)))
         others = [name for name in template_fields if name not in shown]

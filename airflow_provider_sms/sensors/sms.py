@@ -113,4 +113,6 @@ class SmsBalanceSensor(BaseSensorOperator):
         try:
             return int(str(self.min_balance))
         except ValueError:
-            raise AirflowFailException(f"min_balance: expected points as a whole number, got {self.min_balance!r}.")
+            raise AirflowFailException(
+                f"min_balance: expected points as a whole number, got {self.min_balance!r}."
+            ) from None

@@ -50,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the simulator's flags. Their values are checked by `run`, which says what is wrong in one line."""
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", default=DEFAULT_PORT, help="0 picks a free one (default: %(default)s)")
-    parser.add_argument(
-        "--app-id", default=DEFAULT_APP_ID, help="the account's App ID (default: %(default)s)"
-    )
+    parser.add_argument("--app-id", default=DEFAULT_APP_ID, help="the account's App ID (default: %(default)s)")
     parser.add_argument("--app-key", default=DEFAULT_APP_KEY, help="its App Key (default: %(default)s)")
     parser.add_argument("--seed", help="draw the same lots and taskIds in every run", metavar="TEXT")
     group = parser.add_argument_group("switches", "each can be changed later by POST /_simulator/settings")

@@ -106,18 +106,14 @@ KINDS: Mapping[str, FaultKind] = {
     "trickle": FaultKind("the answer's body comes a byte at a time", {"seconds": 1.0, "accept": True}),
     "trickle_headers": FaultKind("the answer comes a byte at a time", {"seconds": 1.0, "accept": True}),
     "stall_headers": FaultKind("the answer stops within its headers", {"seconds": 5.0, "accept": True}),
-    "status": FaultKind(
-        "an HTTP status and an HTML page", {"status": 500, "location": None, "accept": False}
-    ),
+    "status": FaultKind("an HTTP status and an HTML page", {"status": 500, "location": None, "accept": False}),
     "html": FaultKind("an HTML page with status 200", {"accept": False}),
     "empty": FaultKind("status 200 and no body", {"accept": True}),
     "truncated": FaultKind(
         "half an answer: cut text, or fewer bytes than promised", {"missing": "text", "accept": True}
     ),
     "no_task_id": FaultKind("success without a taskId", {"accept": True}),
-    "partial": FaultKind(
-        "the last phones are left out: successCounts is smaller", {"fewer": 1}, accepts=True
-    ),
+    "partial": FaultKind("the last phones are left out: successCounts is smaller", {"fewer": 1}, accepts=True),
     "charset": FaultKind("another character set", {"charset": "gbk", "declared": True, "accept": True}),
     "big": FaultKind("an answer that goes on and on", {"size": MOST_BYTES, "accept": True}),
     "garbage": FaultKind("bytes that mean nothing", {"where": "body", "accept": False}),

@@ -131,9 +131,7 @@ class Platform:
                 self._check_account(parameters)
             except _Refused as refused:
                 return Decision(refusal(str(refused)))
-            return Decision(
-                Answer(document.ACCEPTED_STATUS, document.SUCCESS, remain_point=str(self._balance))
-            )
+            return Decision(Answer(document.ACCEPTED_STATUS, document.SUCCESS, remain_point=str(self._balance)))
 
     def now(self) -> float:
         """The platform's time, in seconds since 1970."""

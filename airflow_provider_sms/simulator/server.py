@@ -171,9 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         status, shown = control.open_page(self.server.simulation, page, body)
         self._answer_json(path, status, shown, asked)
 
-    def _answer_json(
-        self, path: str, status: int, shown: object, asked: Asked, *headers: tuple[str, str]
-    ) -> None:
+    def _answer_json(self, path: str, status: int, shown: object, asked: Asked, *headers: tuple[str, str]) -> None:
         self._finish_page(path, Reply(status, _json_bytes(shown), headers=headers), asked)
 
     def _answer_unread(self, path: str, status: int) -> None:
@@ -268,9 +266,7 @@ def _json_bytes(shown: object) -> bytes:
 
 
 def _shown_path(path: str) -> str:
-    return without_phones("".join(letter if letter.isprintable() else "?" for letter in path))[
-        :_LONGEST_PATH_SHOWN
-    ]
+    return without_phones("".join(letter if letter.isprintable() else "?" for letter in path))[:_LONGEST_PATH_SHOWN]
 
 
 def _log(seen: Seen) -> None:

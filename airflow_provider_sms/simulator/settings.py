@@ -39,12 +39,8 @@ class Settings:
     """The switches as they stand. See `meaning` of each for units."""
 
     balance: int = _setting(10_000, _COUNT, "points that the account has")
-    one_per_minute: bool = _setting(
-        True, Switch(), "refuse a phone that was accepted within the last 60 seconds"
-    )
-    phone_daily_cap: int | None = _setting(
-        None, OrNone(_COUNT), "texts per phone and day (Beijing), none: no cap"
-    )
+    one_per_minute: bool = _setting(True, Switch(), "refuse a phone that was accepted within the last 60 seconds")
+    phone_daily_cap: int | None = _setting(None, OrNone(_COUNT), "texts per phone and day (Beijing), none: no cap")
     account_daily_cap: int | None = _setting(
         None, OrNone(_COUNT), "texts of the account per day (Beijing), none: no cap"
     )
@@ -65,16 +61,12 @@ class Settings:
         Number(-MONTH_OF_SECONDS, MONTH_OF_SECONDS, "SECONDS"),
         "how far the platform's clock is ahead of this machine's",
     )
-    push_url: str | None = _setting(
-        None, OrNone(Address()), "where receipts and replies are pushed, none: nowhere"
-    )
+    push_url: str | None = _setting(None, OrNone(Address()), "where receipts and replies are pushed, none: nowhere")
     receipt_url: str | None = _setting(None, OrNone(Address()), "where receipts are pushed instead")
     reply_url: str | None = _setting(None, OrNone(Address()), "where replies are pushed instead")
     push_ca: str | None = _setting(None, OrNone(Text("FILE")), "certificates (PEM) to trust for https pushes")
     push_timeout: float = _setting(10.0, Number(0.01, 600, "SECONDS"), "wait for the answer to a push")
-    push_workers: int = _setting(
-        4, Whole(1, 64), "pushes under way at once; 1 keeps their order at the receiver"
-    )
+    push_workers: int = _setting(4, Whole(1, 64), "pushes under way at once; 1 keeps their order at the receiver")
     push_repeats: int = _setting(
         0, Whole(0, 1000), "repeats of a push that got no 200 (what the real platform does is not known)"
     )

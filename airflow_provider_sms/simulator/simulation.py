@@ -37,9 +37,7 @@ class Handled:
 class Simulation:
     """One account's platform, from the first request to the last push."""
 
-    def __init__(
-        self, account: Account, settings: Settings, seed: str | None = None, clock: Clock = time.time
-    ) -> None:
+    def __init__(self, account: Account, settings: Settings, seed: str | None = None, clock: Clock = time.time) -> None:
         self._start_settings = settings
         self.faults = Faults()
         self.record = Record()

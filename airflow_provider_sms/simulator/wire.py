@@ -130,9 +130,7 @@ def _reason(status: int) -> str:
 
 
 def _page(status: int, *headers: tuple[str, str]) -> Reply:
-    body = (
-        b"" if status in _STATUSES_WITHOUT_BODY else _HTML_PAGE.format(f"{status} {_reason(status)}").encode()
-    )
+    body = b"" if status in _STATUSES_WITHOUT_BODY else _HTML_PAGE.format(f"{status} {_reason(status)}").encode()
     return Reply(status, body, _HTML_TYPE, headers)
 
 

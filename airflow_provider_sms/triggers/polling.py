@@ -61,7 +61,7 @@ class SharedQuestion(Generic[T]):
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> Answer[T]:
         try:
             result, error = await question(), None
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - whatever it raises is the answer
             result, error = None, raised
         finally:
             self._asking = None

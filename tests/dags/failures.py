@@ -14,7 +14,7 @@ TEXT = "{{ var.value.sms_text }}"
 
 
 def send(name: str, number: int, **changes: Any) -> None:
-    phones = "{{ (var.value.sms_first | int) + %d }}" % number
+    phones = f"{{{{ (var.value.sms_first | int) + {number} }}}}"
     SmsGroupSendOperator(**{"task_id": name, "phones": phones, "content": TEXT, **changes})
 
 

@@ -113,6 +113,6 @@ def _run(home: Path) -> str:
     return finished.stdout + finished.stderr
 
 
-def _around(data: bytes, needle: bytes) -> bytes:
+def _around(data: bytes, needle: bytes) -> str:
     at = data.index(needle)
-    return data[max(0, at - 300) : at + 100]
+    return repr(data[max(0, at - 300) : at + 100])

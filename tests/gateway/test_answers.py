@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from urllib.parse import parse_qs
 
 import pytest
@@ -55,7 +56,7 @@ def platform() -> SmsClient:
 
 
 @pytest.fixture
-def http() -> requests_mock.Mocker:
+def http() -> Iterator[requests_mock.Mocker]:
     with requests_mock.Mocker() as mocker:
         yield mocker
 
@@ -110,7 +111,14 @@ def test_every_refusal_of_a_balance_question(
     assert type(raised.value) is error
 
 
-@pytest.mark.parametrize("message", ["您的账户已被锁定,请联系您的专属客服", " 您的账户已被锁定 ,请联系您的专属客服。", "您的账户已被锁定 请联系您的专属客服!"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "您的账户已被锁定,请联系您的专属客服",
+        " 您的账户已被锁定 ,请联系您的专属客服。",
+        "您的账户已被锁定 请联系您的专属客服!",
+    ],
+)
 def test_punctuation_and_blanks_do_not_hide_a_message(
     http: requests_mock.Mocker, platform: SmsClient, message: str
 ) -> None:
@@ -119,9 +127,7 @@ def test_punctuation_and_blanks_do_not_hide_a_message(
         send(platform)
 
 
-def test_an_unlisted_message_is_a_refusal_that_keeps_its_words(
-    http: requests_mock.Mocker, platform: SmsClient
-) -> None:
+def test_an_unlisted_message_is_a_refusal_that_keeps_its_words(http: requests_mock.Mocker, platform: SmsClient) -> None:
     answer_with(http, FAILURE % "系统维护中")
     with pytest.raises(errors.UnlistedRefusalError, match="系统维护中") as raised:
         send(platform)
@@ -178,9 +184,7 @@ def test_success_in_other_shapes(
         "[" * 100_000,
     ],
 )
-def test_what_can_not_be_read_is_in_doubt(
-    http: requests_mock.Mocker, platform: SmsClient, body: str | bytes
-) -> None:
+def test_what_can_not_be_read_is_in_doubt(http: requests_mock.Mocker, platform: SmsClient, body: str | bytes) -> None:
     answer_with(http, body)
     with pytest.raises(errors.AnswerUnreadableError) as raised:
         send(platform)
@@ -199,9 +203,7 @@ def test_http_statuses_that_refuse(http: requests_mock.Mocker, platform: SmsClie
 
 
 @pytest.mark.parametrize("status", [400, 402, 408, 409, 418, 451, 500, 502, 503, 504, 599])
-def test_http_statuses_that_leave_it_in_doubt(
-    http: requests_mock.Mocker, platform: SmsClient, status: int
-) -> None:
+def test_http_statuses_that_leave_it_in_doubt(http: requests_mock.Mocker, platform: SmsClient, status: int) -> None:
     answer_with(http, SUCCESS, status)
     with pytest.raises(errors.AnswerUnreadableError, match=str(status)):
         send(platform)
@@ -225,7 +227,7 @@ def test_a_charset_that_the_header_gets_wrong(http: requests_mock.Mocker, platfo
 
 @pytest.mark.parametrize("value", ["null", '""', '"many"', "true", "[]"])
 def test_a_balance_that_is_no_number(http: requests_mock.Mocker, platform: SmsClient, value: str) -> None:
-    answer_with(http, '{"returnStatus":"1 ","remainPoint":%s}' % value)
+    answer_with(http, f'{{"returnStatus":"1 ","remainPoint":{value}}}')
     with pytest.raises(errors.AnswerUnreadableError, match="without a balance"):
         platform.get_balance()
 

@@ -21,7 +21,7 @@ NOW = datetime(2030, 1, 31, 4, 0, 0, tzinfo=UTC)  # noon in Beijing
         "2030-01-31T14:00:00+08:00",
         "2030-01-31T06:00:00Z",
         "2030-01-31 06:00:00.999999+00:00",
-        datetime(2030, 1, 31, 14, 0, 0),
+        datetime(2030, 1, 31, 14, 0, 0),  # noqa: DTZ001 - naive, on purpose
         datetime(2030, 1, 31, 6, 0, 0, tzinfo=UTC),
         datetime(2030, 1, 31, 1, 0, 0, 5, tzinfo=timezone(timedelta(hours=-5))),
         pendulum.datetime(2030, 1, 31, 6),
@@ -36,7 +36,9 @@ def test_nothing_means_at_once(written: str | None) -> None:
     assert times.wire_time(times.read_send_time(written), NOW) == ""
 
 
-@pytest.mark.parametrize("written", ["soon", "None", "2030-01-31", "14:00", "2030-13-31 14:00:00", "P1D", "2030-W05", 7])
+@pytest.mark.parametrize(
+    "written", ["soon", "None", "2030-01-31", "14:00", "2030-13-31 14:00:00", "P1D", "2030-W05", 7]
+)
 def test_what_is_no_time(written: object) -> None:
     with pytest.raises(SendTimeError, match="send_time: "):
         times.read_send_time(written)  # type: ignore[arg-type]

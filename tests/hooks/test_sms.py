@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Connection
 
-from airflow_provider_sms.get_provider_info import get_provider_info
 from airflow_provider_sms.gateway.errors import AccountError, CredentialsError, SmsError, TextError
+from airflow_provider_sms.get_provider_info import get_provider_info
 from airflow_provider_sms.hooks.sms import SmsHook, read_account
 from airflow_provider_sms.sending import CampaignError
 from tests.support.simulator import Simulator

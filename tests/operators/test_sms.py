@@ -223,7 +223,7 @@ class TestFailing:
             raise TaskTimeout
 
         monkeypatch.setattr(gateway_client, "read_acceptance", timed_out)
-        with pytest.raises(AirflowFailException, match="TaskTimeout while sending.*4 in doubt"):
+        with pytest.raises(AirflowFailException, match=r"TaskTimeout while sending.*4 in doubt"):
             operator().execute(context)
         assert len(simulator.accepted()) == 1
 
@@ -287,7 +287,10 @@ class TestRendering:
 
     def test_a_template_that_fails_does_not_show_the_phones(self, caplog: pytest.LogCaptureFixture) -> None:
         task = operator(phones=[*PHONES, "{{ 1 / 0 }}"])
-        with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException, match="phones: the template fails") as error:
+        with (
+            caplog.at_level(logging.DEBUG),
+            pytest.raises(AirflowException, match="phones: the template fails") as error,
+        ):
             task.render_template_fields({})
         assert "13800130001" not in caplog.text + str(error.value)
         assert error.value.__cause__ is None

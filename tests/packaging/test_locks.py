@@ -33,6 +33,4 @@ class TestLock:
 
 
 def test_every_supported_airflow_has_one() -> None:
-    assert {lock.stem for lock in LOCKS} >= {
-        f"airflow-{minor}" for minor in ("2.11", "3.0", "3.1", "3.2", "3.3")
-    }
+    assert {lock.stem for lock in LOCKS} >= {f"airflow-{minor}" for minor in ("2.11", "3.0", "3.1", "3.2", "3.3")}

@@ -92,9 +92,7 @@ def test_nothing_is_left_when_the_script_ends_by_itself(folder: Path, ending: st
     assert members(folder) == []
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_nothing_is_left_when_the_script_is_told_to_stop(folder: Path, number: signal.Signals) -> None:
     script = start_script(folder, "wait")
     wait_until((folder / "ready").exists)

@@ -64,13 +64,9 @@ def test_no_machine_s_own_path_is_named(lines: list[tuple[str, str]]) -> None:
 
 
 def test_no_phone_could_be_a_person_s(lines: list[tuple[str, str]]) -> None:
-    found = [
-        (place, phone) for place, line in lines for phone in PHONE.findall(line) if not OURS.fullmatch(phone)
-    ]
+    found = [(place, phone) for place, line in lines for phone in PHONE.findall(line) if not OURS.fullmatch(phone)]
     assert [
-        (place, phone)
-        for place, phone in found
-        if not (phone in OF_THE_DOCUMENT and place.startswith("tests/"))
+        (place, phone) for place, phone in found if not (phone in OF_THE_DOCUMENT and place.startswith("tests/"))
     ] == []
 
 

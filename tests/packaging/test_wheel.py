@@ -91,9 +91,7 @@ def test_the_wheel_holds_every_module_and_says_that_it_is_typed(built: Built) ->
 
 
 def test_the_examples_lie_where_airflow_looks_for_a_provider_s_examples(built: Built) -> None:
-    examples = {
-        f"airflow_provider_sms/example_dags/{file.name}" for file in (ROOT / "example_dags").glob("*.py")
-    }
+    examples = {f"airflow_provider_sms/example_dags/{file.name}" for file in (ROOT / "example_dags").glob("*.py")}
     assert examples
     assert examples <= built.members
 
@@ -102,9 +100,7 @@ def test_the_wheel_holds_nothing_else(built: Built) -> None:
     strangers = {
         name
         for name in built.members
-        if not (
-            name.startswith(("airflow_provider_sms/", "airflow_provider_sms-")) and "__pycache__" not in name
-        )
+        if not (name.startswith(("airflow_provider_sms/", "airflow_provider_sms-")) and "__pycache__" not in name)
     }
     assert not strangers
     assert not [name for name in built.members if "/tests/" in name or "test_" in name]

@@ -87,9 +87,7 @@ def test_a_missing_connection_fails_at_once(context: Any) -> None:
         ("unknown_reason", {}),
     ],
 )
-def test_what_may_pass_keeps_it_waiting(
-    simulator: Simulator, context: Any, fault: str, fields: dict[str, Any]
-) -> None:
+def test_what_may_pass_keeps_it_waiting(simulator: Simulator, context: Any, fault: str, fields: dict[str, Any]) -> None:
     simulator.fault(fault, **fields)
     task = sensor()
     assert not task.poke(context).is_done

@@ -39,9 +39,7 @@ class Told:
         return json.loads(self.body.decode("utf-8"))
 
 
-def send_fields(
-    simulator: Simulator, to: Sequence[str] = (phone(1),), **changes: str | None
-) -> dict[str, str]:
+def send_fields(simulator: Simulator, to: Sequence[str] = (phone(1),), **changes: str | None) -> dict[str, str]:
     """The fields of a send that is in order, with changes; None leaves a field out."""
     fields: dict[str, str | None] = {
         "appId": simulator.app_id,

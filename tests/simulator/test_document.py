@@ -61,9 +61,7 @@ def test_chinese_goes_over_the_wire_as_utf_8_and_not_as_escapes(simulator: Simul
 
 @pytest.mark.parametrize("missing", ["appId", "appKey", "phone", "content"])
 @pytest.mark.parametrize("how", [None, ""], ids=["absent", "empty"])
-def test_a_send_without_a_required_parameter_is_refused(
-    simulator: Simulator, missing: str, how: str | None
-) -> None:
+def test_a_send_without_a_required_parameter_is_refused(simulator: Simulator, missing: str, how: str | None) -> None:
     changes: dict[str, Any] = {missing: how}
     assert send(simulator, **changes) == refusal("缺少参数")
 
@@ -77,9 +75,7 @@ def test_a_balance_without_a_required_parameter_is_refused(simulator: Simulator,
 @pytest.mark.parametrize("wrong", ["appId", "appKey"])
 def test_wrong_credentials_are_refused_by_both(simulator: Simulator, wrong: str) -> None:
     assert send(simulator, **{wrong: "wrong"}) == refusal("账号或密码错误")
-    assert post(simulator, BALANCE, {**balance_fields(simulator), wrong: "wrong"}).json == refusal(
-        "账号或密码错误"
-    )
+    assert post(simulator, BALANCE, {**balance_fields(simulator), wrong: "wrong"}).json == refusal("账号或密码错误")
 
 
 @pytest.mark.parametrize(
@@ -92,9 +88,7 @@ def test_wrong_credentials_are_refused_by_both(simulator: Simulator, wrong: str)
         ("😀", "参数错误"),
     ],
 )
-def test_a_text_must_have_one_signature_and_no_emoji(
-    simulator: Simulator, content: str, message: str
-) -> None:
+def test_a_text_must_have_one_signature_and_no_emoji(simulator: Simulator, content: str, message: str) -> None:
     assert send(simulator, content=content) == refusal(message)
 
 
@@ -140,9 +134,7 @@ def test_parameters_may_be_in_both_and_the_body_wins(simulator: Simulator) -> No
     assert simulator.accepted()[0]["phones"] == [phone(1)]
 
 
-@pytest.mark.parametrize(
-    "content_type", ["text/plain", "application/json", "application/x-www-form-urlencoded"]
-)
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "application/x-www-form-urlencoded"])
 def test_a_form_body_is_read_whatever_its_content_type(simulator: Simulator, content_type: str) -> None:
     assert post(simulator, SEND, send_fields(simulator), content_type=content_type).json["message"] == "成功"
 
@@ -203,9 +195,7 @@ def test_another_method_is_405(simulator: Simulator, path: str, method: str) -> 
     assert simulator.accepted() == []
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/smsApi", "/smsApi/group/", "/smsApi/group/getbalance", "/_simulator/nothing"]
-)
+@pytest.mark.parametrize("path", ["/", "/smsApi", "/smsApi/group/", "/smsApi/group/getbalance", "/_simulator/nothing"])
 def test_another_path_is_404(simulator: Simulator, path: str) -> None:
     assert post(simulator, path, send_fields(simulator)).status == 404
 

@@ -53,9 +53,7 @@ def test_every_kind_and_field_is_listed_as_pending(simulator: Simulator) -> None
 
 
 def test_a_list_of_faults_is_taken_in_one_request(simulator: Simulator) -> None:
-    status, shown = simulator.ask_page(
-        "POST", "faults", b'[{"kind": "html"}, {"kind": "empty", "times": null}]'
-    )
+    status, shown = simulator.ask_page("POST", "faults", b'[{"kind": "html"}, {"kind": "empty", "times": null}]')
     assert status == 200
     assert [fault["kind"] for fault in shown] == ["html", "empty"]
 
@@ -146,9 +144,7 @@ def test_who_gives_up_waiting_was_accepted_and_not_answered(simulator: Simulator
 
 @pytest.mark.parametrize("accept", [True, False])
 @pytest.mark.parametrize("kind", ["trickle", "trickle_headers"])
-def test_a_trickled_answer_never_pauses_long_but_takes_long(
-    simulator: Simulator, kind: str, accept: bool
-) -> None:
+def test_a_trickled_answer_never_pauses_long_but_takes_long(simulator: Simulator, kind: str, accept: bool) -> None:
     simulator.fault(kind, seconds=0.002, accept=accept)
     before = time.monotonic()
     told = post(simulator, SEND, send_fields(simulator), timeout=0.5)
@@ -161,9 +157,7 @@ def open_socket(simulator: Simulator) -> socket.socket:
     parts = urllib.parse.urlsplit(simulator.base_url)
     opened = socket.create_connection((parts.hostname, parts.port), 5)
     body = urllib.parse.urlencode(balance_fields(simulator)).encode()
-    head = (
-        f"POST {BALANCE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    head = f"POST {BALANCE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
     opened.sendall(head.encode() + body)
     return opened
 
@@ -188,9 +182,7 @@ def test_trickled_headers_begin_with_a_single_byte_and_a_trickled_body_with_all_
 
 
 @pytest.mark.parametrize("accept", [False, True])
-@pytest.mark.parametrize(
-    "status", [200, 201, 204, 301, 302, 304, 401, 403, 404, 408, 413, 429, 500, 502, 503, 599]
-)
+@pytest.mark.parametrize("status", [200, 201, 204, 301, 302, 304, 401, 403, 404, 408, 413, 429, 500, 502, 503, 599])
 def test_any_status_can_be_answered(simulator: Simulator, status: int, accept: bool) -> None:
     simulator.fault("status", status=status, accept=accept)
     connection = simulator.connection()

@@ -66,12 +66,8 @@ def test_the_balance_program_is_answered_as_documented(their_account: Simulator)
     }
 
 
-@pytest.mark.parametrize(
-    "request_bytes", [java_requests.SEND, java_requests.BALANCE], ids=["send", "balance"]
-)
-def test_both_are_refused_where_their_account_is_not_known(
-    simulator: Simulator, request_bytes: bytes
-) -> None:
+@pytest.mark.parametrize("request_bytes", [java_requests.SEND, java_requests.BALANCE], ids=["send", "balance"])
+def test_both_are_refused_where_their_account_is_not_known(simulator: Simulator, request_bytes: bytes) -> None:
     status, told = replay(simulator, request_bytes)
     assert status == b"HTTP/1.1 200 OK"
     assert told == refusal("账号或密码错误")

@@ -23,9 +23,7 @@ class Bench:
 
     def __init__(self, **switches: Any) -> None:
         self.time = NOON
-        self.platform = Platform(
-            Account("id", "key"), Settings(**switches), self.clock, TaskIds("seed", self.clock)
-        )
+        self.platform = Platform(Account("id", "key"), Settings(**switches), self.clock, TaskIds("seed", self.clock))
 
     def clock(self) -> float:
         return self.time
@@ -215,9 +213,7 @@ def test_a_locked_account_and_a_barred_address_get_neither_interface(switches: A
 
 def test_a_wrong_key_is_told_before_anything_of_the_account() -> None:
     bench = Bench(locked=True, ip_barred=True)
-    assert (
-        bench.platform.balance({"appId": "id", "appKey": "no"}).answer.message == document.WRONG_CREDENTIALS
-    )
+    assert bench.platform.balance({"appId": "id", "appKey": "no"}).answer.message == document.WRONG_CREDENTIALS
 
 
 def test_task_ids_never_repeat_in_either_style_and_not_after_a_reset() -> None:

@@ -45,9 +45,7 @@ def test_without_an_address_nothing_is_pushed_and_nothing_waits(simulator: Simul
     assert (page["done"], page["withoutAddress"], page["pushes"]) == (0, 3, [])
 
 
-def test_receipts_and_replies_may_have_addresses_of_their_own(
-    simulator: Simulator, receiver: Receiver
-) -> None:
+def test_receipts_and_replies_may_have_addresses_of_their_own(simulator: Simulator, receiver: Receiver) -> None:
     simulator.settings(
         push_url=receiver.url + "/common",
         receipt_url=receiver.url + "/receipts",
@@ -71,9 +69,7 @@ def test_a_person_replies(simulator: Simulator, receiver: Receiver) -> None:
     assert (push.mobile, push.fields["taskid"], push.fields["content"]) == (phone(1), task_id, "收到&=+ 𠮷😀")
 
 
-def test_a_reply_belongs_to_the_newest_text_unless_said_otherwise(
-    simulator: Simulator, receiver: Receiver
-) -> None:
+def test_a_reply_belongs_to_the_newest_text_unless_said_otherwise(simulator: Simulator, receiver: Receiver) -> None:
     simulator.settings(reply_url=receiver.url, one_per_minute=False)
     first, second = (send(simulator)["taskId"] for _ in range(2))
     simulator.reply(phone(1), "R")
@@ -122,9 +118,7 @@ def test_failed_receipts_and_their_code(simulator: Simulator, receiver: Receiver
     assert (fields["status"], fields["code"]) == ("0", "MI:0013")
 
 
-def test_the_documents_own_pair_of_status_and_code_can_be_pushed(
-    simulator: Simulator, receiver: Receiver
-) -> None:
+def test_the_documents_own_pair_of_status_and_code_can_be_pushed(simulator: Simulator, receiver: Receiver) -> None:
     simulator.settings(push_url=receiver.url, success_code="MA:0001")
     send(simulator)
     fields = receiver.take(1)[0].fields
@@ -269,9 +263,7 @@ def test_a_missing_certificate_file_is_an_error_of_the_push_only(simulator: Simu
     assert simulator.wait_for_pushes()["pushes"][0]["error"] == "OSError"
 
 
-def test_pushes_go_over_https_to_whom_the_certificates_vouch_for(
-    simulator: Simulator, tmp_path: Path
-) -> None:
+def test_pushes_go_over_https_to_whom_the_certificates_vouch_for(simulator: Simulator, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -293,9 +285,7 @@ def test_connections_are_used_again(simulator: Simulator, receiver: Receiver) ->
     assert receiver.connections <= 4
 
 
-def test_the_record_says_what_was_pushed_and_what_was_answered(
-    simulator: Simulator, receiver: Receiver
-) -> None:
+def test_the_record_says_what_was_pushed_and_what_was_answered(simulator: Simulator, receiver: Receiver) -> None:
     simulator.settings(push_url=receiver.url)
     task_id = send(simulator)["taskId"]
     receiver.take(1)

@@ -114,13 +114,11 @@ def _swallowed(simulator: Simulator) -> None:
 
 def test_no_app_key_and_no_full_phone_is_on_a_page_or_in_the_log(simulator: Simulator) -> None:
     key = "K3Y-of-somebody"
-    query = urllib.parse.urlencode(
-        {**send_fields(simulator, appKey=key, phone="13899990001"), "sendTime": "x"}
-    )
+    query = urllib.parse.urlencode({**send_fields(simulator, appKey=key, phone="13800139901"), "sendTime": "x"})
     post(simulator, f"{SEND}?{query}", {})
-    post(simulator, SEND, send_fields(simulator, ["13899990001", "13899990002"], appKey=key))
+    post(simulator, SEND, send_fields(simulator, ["13800139901", "13800139902"], appKey=key))
     post(simulator, f"/nowhere?{query}", {})
-    post(simulator, SEND, send_fields(simulator, ["13899990001"]))
+    post(simulator, SEND, send_fields(simulator, ["13800139901"]))
     post(simulator, SEND, send_fields(simulator, [key]))
     raw(simulator, f"GET {SEND}?{query} HTTP/1.1\r\n\r\n".encode())
     raw(simulator, f"BREW {SEND}?{query} HTTP/1.1\r\n\r\n".encode())

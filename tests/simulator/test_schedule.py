@@ -111,9 +111,7 @@ def test_the_same_seed_draws_the_same_lots_and_another_one_others() -> None:
 
 def test_one_switch_does_not_change_what_another_one_draws() -> None:
     def failed(**switches: Any) -> set[str]:
-        return {
-            push["mobile"] for push in pushed(300, fail_share=0.3, **switches) if push.get("status") == "0"
-        }
+        return {push["mobile"] for push in pushed(300, fail_share=0.3, **switches) if push.get("status") == "0"}
 
     assert failed() == failed(duplicate_share=0.5, reply_share=0.5)
 
@@ -123,10 +121,7 @@ def test_a_phone_that_was_not_reached_does_not_reply() -> None:
 
 
 def test_codes_are_as_set() -> None:
-    codes = {
-        push["status"]: push["code"]
-        for push in pushed(100, fail_share=0.5, success_code="A", failure_code="B")
-    }
+    codes = {push["status"]: push["code"] for push in pushed(100, fail_share=0.5, success_code="A", failure_code="B")}
     assert codes == {"1": "A", "0": "B"}
 
 

@@ -40,9 +40,7 @@ class Simulator:
     base_url: str
     process: subprocess.Popen[str]
 
-    def __init__(
-        self, *flags: str, app_id: str = "SIMULATOR-APP-ID", app_key: str = "simulator-app-key"
-    ) -> None:
+    def __init__(self, *flags: str, app_id: str = "SIMULATOR-APP-ID", app_key: str = "simulator-app-key") -> None:
         self.app_id = app_id
         self.app_key = app_key
         self.banner: list[str] = []

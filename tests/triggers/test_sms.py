@@ -21,7 +21,7 @@ def trigger(**changes: Any) -> SmsBalanceTrigger:
 
 
 async def event_of(waiting: SmsBalanceTrigger) -> dict[str, Any]:
-    return [event.payload async for event in waiting.run()][0]
+    return (await anext(waiting.run())).payload
 
 
 def asked(simulator: Simulator) -> int:
@@ -77,7 +77,7 @@ def test_two_connections_to_one_account_share_one_question(
 def test_two_accounts_do_not(simulator: Simulator, connection: Callable[..., None]) -> None:
     connection("sms_other", password="FAKE-WRONG-KEY")
 
-    async def scenario() -> list[dict[str, Any]]:
+    async def scenario() -> tuple[dict[str, Any], dict[str, Any]]:
         return await asyncio.gather(event_of(trigger()), event_of(trigger(sms_conn_id="sms_other")))
 
     good, bad = asyncio.run(scenario())

@@ -97,9 +97,7 @@ def proxy(simulator: Simulator) -> Iterator[Server]:
             client.sendall(answer(b"", "407 Proxy Authentication Required"))
             return
         with socket.create_connection((platform.hostname, platform.port), timeout=10) as onward:
-            onward.sendall(
-                request.replace(simulator.base_url.encode(), b"", 1).replace(b"keep-alive", b"close", 1)
-            )
+            onward.sendall(request.replace(simulator.base_url.encode(), b"", 1).replace(b"keep-alive", b"close", 1))
             while piece := onward.recv(65536):
                 client.sendall(piece)
 
@@ -228,9 +226,7 @@ class Form:
 
     def _settle(self) -> None:
         """Wait until the sections have stopped moving."""
-        self.dialog.evaluate(
-            "dialog => Promise.all(dialog.getAnimations({subtree: true}).map(each => each.finished))"
-        )
+        self.dialog.evaluate("dialog => Promise.all(dialog.getAnimations({subtree: true}).map(each => each.finished))")
 
 
 def test_the_form_and_its_test_button(
@@ -314,7 +310,7 @@ def _expect_the_definition(form: Form) -> None:
         expect(form.standard(name)).to_have_attribute("placeholder", BEHAVIOUR["placeholders"].get(name, ""))
         if label := BEHAVIOUR["relabeling"].get(name):
             expect(form.dialog.get_by_text(label, exact=True)).to_be_visible()
-    expect(form.standard("password")).to_have_attribute("type", "password")
+    expect(form.standard("password")).to_have_js_property("type", "password")
 
     form.open("Extra Fields")
     for name, field in EXTRAS.items():
@@ -326,7 +322,7 @@ def _expect_the_definition(form: Form) -> None:
             expect(form.extra(name)).to_be_checked(checked=schema["default"])
         else:
             expect(form.extra(name)).to_have_value(str(schema.get("default", "")))
-            expect(form.extra(name)).to_have_attribute("type", schema.get("format", "text"))
+            expect(form.extra(name)).to_have_js_property("type", schema.get("format", "text"))
 
 
 def _fill_in(form: Form, simulator: Simulator, proxy: Server) -> None:

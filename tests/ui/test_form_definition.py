@@ -36,7 +36,7 @@ def form(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    yield json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_the_type_is_offered_by_its_name(form: dict[str, Any]) -> None:
