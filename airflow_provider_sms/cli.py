@@ -9,8 +9,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +41,17 @@ exit status:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """What a command ends with.
+
+    :param output: for standard output; everything else that is said goes to standard error.
+    """
+
+    status: Exit
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class Option:
     """One option of a command, as argparse takes it."""
 
@@ -52,7 +65,7 @@ class Command:
 
     name: str
     help: str
-    run: Callable[[argparse.Namespace], int]
+    run: Callable[[argparse.Namespace], Result]
     options: tuple[Option, ...]
 
 
@@ -93,33 +106,30 @@ def find_account(conn_id: str) -> Account:
     return read_account(connection)
 
 
-def balance(args: argparse.Namespace) -> int:
-    """Print how many points the account has left."""
+def balance(args: argparse.Namespace) -> Result:
+    """Tell how many points the account has left."""
     from airflow_provider_sms.gateway.client import SmsClient
 
     with SmsClient(find_account(args.conn_id)) as client:
         points = client.get_balance()
-    print(json.dumps({"remainPoint": points}) if args.output == "json" else points)
-    return Exit.DONE
+    return Result(Exit.DONE, json.dumps({"remainPoint": points}) if args.output == "json" else str(points))
 
 
-def send(args: argparse.Namespace) -> int:
+def send(args: argparse.Namespace) -> Result:
     """Send one text to a group, or show what would be sent."""
     from airflow_provider_sms.sending import make_plan
 
     phones = sys.stdin.read() if args.phones == "-" else args.phones
     account = find_account(args.conn_id)
     plan = make_plan(account, phones, args.content, args.send_time, args.batch_size)
-    show = _SHOW_PLAN[args.output]
     if args.dry_run:
-        show(plan)
-        return Exit.DONE
+        return Result(Exit.DONE, _PLAN_SHOWN[args.output](plan))
     if plan.phones.excluded:
         print(f"phones: left out {plan.phones.explained()}", file=sys.stderr)
     return _send(account, plan, args.output)
 
 
-def _send(account: Account, plan: Plan, output: str) -> int:
+def _send(account: Account, plan: Plan, output: str) -> Result:
     from airflow_provider_sms.gateway.client import SmsClient
     from airflow_provider_sms.gateway.errors import Outcome
     from airflow_provider_sms.sending import Campaign, CampaignError
@@ -139,14 +149,13 @@ def _send(account: Account, plan: Plan, output: str) -> int:
         else:
             status = Exit.REFUSED
     except KeyboardInterrupt:
-        print(f"Interrupted: {campaign.report()}.", file=sys.stderr)
-        return Exit.IN_DOUBT if campaign.may_have_texted else Exit.UNREACHABLE
-    summary = report.summary()
+        report = campaign.report()
+        print(f"Interrupted: {report}.", file=sys.stderr)
+        status = Exit.IN_DOUBT if campaign.may_have_texted else Exit.UNREACHABLE
     if output == "json":
-        print(json.dumps(summary, ensure_ascii=False))
-    else:
-        print(f"{report}; taskId: {', '.join(report.task_ids) or 'none'}; points left: {report.remain_point}")
-    return status
+        return Result(status, json.dumps(report.summary(), ensure_ascii=False))
+    ids = ", ".join(report.task_ids) or "none"
+    return Result(status, f"{report}; taskId: {ids}; points left: {report.remain_point}")
 
 
 def _plan_summary(plan: Plan) -> dict[str, Any]:
@@ -168,22 +177,26 @@ def _plan_summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _show_plan_as_json(plan: Plan) -> None:
-    print(json.dumps(_plan_summary(plan), ensure_ascii=False))
+def _plan_as_json(plan: Plan) -> str:
+    return json.dumps(_plan_summary(plan), ensure_ascii=False)
 
 
-def _show_plan_as_text(plan: Plan) -> None:
+def _plan_as_text(plan: Plan) -> str:
     summary = _plan_summary(plan)
-    print(f"Dry run: nothing is sent.\ntext:     {summary['content']}")
-    print(f"length:   {summary['units']} characters, {summary['segments']} segment(s) a phone")
-    print(f"phones:   {summary['phones']} in {summary['batches']} request(s), first {summary['first']}")
-    print(f"points:   {summary['points']}\nsend at:  {summary['sendTime'] or 'at once'}")
-    print(f"excluded: {len(summary['excluded'])}")
-    for each in summary["excluded"]:
-        print(f"  item {each['position']}: {each['phone']} ({each['reason']})")
+    lines = [
+        "Dry run: nothing is sent.",
+        f"text:     {summary['content']}",
+        f"length:   {summary['units']} characters, {summary['segments']} segment(s) a phone",
+        f"phones:   {summary['phones']} in {summary['batches']} request(s), first {summary['first']}",
+        f"points:   {summary['points']}",
+        f"send at:  {summary['sendTime'] or 'at once'}",
+        f"excluded: {len(summary['excluded'])}",
+    ]
+    lines += [f"  item {each['position']}: {each['phone']} ({each['reason']})" for each in summary["excluded"]]
+    return "\n".join(lines)
 
 
-_SHOW_PLAN = {"text": _show_plan_as_text, "json": _show_plan_as_json}
+_PLAN_SHOWN = {"text": _plan_as_text, "json": _plan_as_json}
 
 
 _COMMANDS = (
@@ -212,24 +225,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     :returns: the exit status, see `Exit`.
     """
     args = _parser().parse_args(argv)
-    return run(args.run, args)
+    command: Callable[[argparse.Namespace], int] = args.run
+    return command(args)
 
 
-def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a command; a person's mistake and the platform's word end in one line, not in a traceback.
-
-    :param command: what to run.
-    :param args: its arguments.
-    :returns: the exit status, see `Exit`.
-    """
+def _run(command: Command, args: argparse.Namespace) -> int:
+    """Run a command; a person's mistake and the platform's word end in one line, not in a traceback."""
     from airflow_provider_sms.gateway.errors import InputError, Outcome, SmsError
 
     try:
-        return int(command(args))
+        # Airflow logs to standard output, which belongs to the result.
+        with redirect_stdout(sys.stderr):
+            result = command.run(args)
     except (UsageError, InputError) as error:
         status, message = Exit.USAGE, str(error)
     except SmsError as error:
         status, message = (Exit.REFUSED if error.outcome is Outcome.REFUSED else Exit.UNREACHABLE), str(error)
+    else:
+        print(result.output)
+        return result.status
     print(f"error: {message}", file=sys.stderr)
     return status
 
@@ -262,7 +276,7 @@ def _exiting(command: Command) -> Callable[[argparse.Namespace], None]:
     """Airflow drops what a command returns: exit with it."""
 
     def run_and_exit(args: argparse.Namespace) -> None:
-        sys.exit(run(command.run, args))
+        sys.exit(_run(command, args))
 
     return run_and_exit
 
@@ -286,7 +300,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         for option in command.options:
             sub.add_argument(*option.flags, **option.settings)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=partial(_run, command))
     sub = commands.add_parser("simulator", help="run the platform on this machine; nothing is really sent")
     simulator.add_arguments(sub)
     sub.set_defaults(run=simulator.run)

@@ -83,7 +83,7 @@ def test_nothing_secret_is_left_anywhere(
 
     secrets = [simulator.app_key, WRONG_KEY, PROXY_PASSWORD, QUOTED_PASSWORD]
     secrets.append(base64.b64encode(f"somebody:{PROXY_PASSWORD}".encode()).decode())
-    phone = re.compile(rb"(?<!\d)1380013[0-9]{4}(?!\d)")
+    phone = re.compile(rb"(?<!\d)13800137[0-9]{3}(?!\d)")
     (tmp_path / "output.txt").write_text(output)
     for file in [tmp_path / "output.txt", *home.rglob("*")]:
         if not file.is_file():

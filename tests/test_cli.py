@@ -1,0 +1,212 @@
+"""`airflow-sms`: what a script can rely on. The real program, in its own process, against the simulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_sms import cli
+from airflow_provider_sms.cli import Exit
+from tests.support.airflow import ROOT
+from tests.support.simulator import Simulator
+
+PHONES = "13800130001,13800130002"
+TEXT = "【云通信】您好"
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "airflow_provider_sms", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, env=environment)
+
+
+class TestTheProgram:
+    """A few runs of the whole program: what is on stdout, on stderr, and the exit status."""
+
+    def test_balance(self, simulator: Simulator) -> None:
+        simulator.settings(balance=241)
+        finished = run("balance")
+        assert (finished.stdout, finished.returncode) == ("241\n", 0), finished.stderr
+
+    def test_send(self, simulator: Simulator) -> None:
+        finished = run("send", "--phones", "-", "--content", TEXT, "--output", "json", stdin=PHONES)
+        (batch,) = simulator.accepted()
+        assert finished.returncode == 0, finished.stderr
+        assert json.loads(finished.stdout)["taskIds"] == [batch["taskId"]]
+        assert "13800130001" not in finished.stderr
+
+    def test_a_person_s_mistake_is_one_line_and_no_traceback(self) -> None:
+        finished = run("balance", "--conn-id", "sms_nowhere")
+        assert finished.returncode == Exit.USAGE
+        assert finished.stdout == ""
+        said = finished.stderr.strip().splitlines()[-1]
+        assert said.startswith("error: sms_conn_id: there is no connection 'sms_nowhere'")
+        assert "Traceback" not in finished.stderr
+
+
+def main(*arguments: str) -> int:
+    return cli.main(arguments)
+
+
+def test_balance_as_json(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    simulator.settings(balance=241)
+    assert main("balance", "--output", "json") == Exit.DONE
+    assert json.loads(capsys.readouterr().out) == {"remainPoint": 241}
+
+
+class TestDryRun:
+    ARGUMENTS = (
+        "send",
+        "--phones",
+        PHONES + ",x,13800130001",
+        "--content",
+        "好" * 70,
+        "--batch-size",
+        "1",
+        "--dry-run",
+    )
+
+    def test_it_shows_everything_and_sends_nothing(
+        self, simulator: Simulator, connection: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        connection(extra={"signature": "云通信"})
+        assert main(*self.ARGUMENTS) == Exit.DONE
+        shown = capsys.readouterr().out
+        for line in (
+            "Dry run: nothing is sent.",
+            "text:     【云通信】" + "好" * 70,
+            "length:   75 characters, 2 segment(s) a phone",
+            "phones:   2 in 2 request(s), first 138****0001",
+            "points:   4",
+            "send at:  at once",
+            "excluded: 2",
+            "  item 3: a text of 1 characters, 0 of them digits (malformed)",
+            "  item 4: 138****0001 (duplicate)",
+        ):
+            assert line in shown
+        assert simulator.requests()["requests"] == []
+
+    def test_as_json(
+        self, simulator: Simulator, connection: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        connection(extra={"signature": "云通信"})
+        assert main(*self.ARGUMENTS, "--output", "json") == Exit.DONE
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["phones"], shown["batches"], shown["segments"], shown["points"]) == (2, 2, 2, 4)
+        assert [each["reason"] for each in shown["excluded"]] == ["malformed", "duplicate"]
+        assert simulator.requests()["requests"] == []
+
+
+SEND = ("send", "--phones", PHONES, "--content", TEXT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("send", "--phones", "", "--content", TEXT), "error: phones: there is none"),
+        (("send", "--phones", PHONES, "--content", "您好"), "error: content: no signature"),
+        ((*SEND, "--send-time", "2020-01-31 14:00:00"), "error: send_time: 2020-01-31 14:00:00 Beijing time is past"),
+        ((*SEND, "--batch-size", "0"), "error: batch_size: 0 is not between"),
+        ((*SEND, "--conn-id", "sms_broken"), "error: "),
+        ((*SEND, "--conn-id", "sms_extra"), "error: extra: unknown field 'appKey'"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_status_two(
+    simulator: Simulator,
+    connection: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SMS_BROKEN", '{"password": "FAKE-APP-KEY-0001')
+    connection("sms_extra", extra={"appKey": "FAKE-APP-KEY-0001"})
+    assert main(*arguments) == Exit.USAGE
+    shown = capsys.readouterr().err
+    assert shown.strip().splitlines()[-1].startswith(said)
+    assert "FAKE-APP-KEY-0001" not in shown
+    assert simulator.requests()["requests"] == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("send",), ("nonsense",), (*SEND, "--nonsense")])
+def test_a_command_line_that_is_none(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(*arguments)
+    assert ended.value.code == Exit.USAGE
+
+
+def test_a_refusal_is_status_one(connection: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    connection(password="FAKE-WRONG-KEY")
+    assert main("balance") == Exit.REFUSED
+    assert main(*SEND) == Exit.REFUSED
+    assert "账号或密码错误" in capsys.readouterr().err
+
+
+def test_in_doubt_is_status_three(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    simulator.fault("cut_after", on="send")
+    assert main(*SEND, "--output", "json") == Exit.IN_DOUBT
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["inDoubt"] == 2
+    assert "The request left, but no answer came" in shown.err
+    assert len(simulator.accepted()) == 1
+
+
+def test_not_reached_is_status_four(connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_sms.sending.time.sleep", lambda seconds: None)
+    connection(host="http://127.0.0.1:9")
+    assert main("balance") == Exit.UNREACHABLE
+    assert main(*SEND) == Exit.UNREACHABLE
+
+
+def test_a_balance_that_can_not_be_read_is_not_reached(simulator: Simulator) -> None:
+    simulator.fault("status", status=503, on="balance")
+    assert main("balance") == Exit.UNREACHABLE
+
+
+def test_an_interruption_says_how_far_it_came(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(raw: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("airflow_provider_sms.gateway.client.read_acceptance", interrupted)
+    assert main(*SEND) == Exit.IN_DOUBT
+    assert "Interrupted: 0 accepted, 0 refused, 2 in doubt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("send", "--help"), ("balance", "--help")])
+def test_the_exit_statuses_are_in_the_help(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(*arguments)
+    assert "3  in doubt" in capsys.readouterr().out
+
+
+def test_a_connection_in_airflow_s_database(
+    simulator: Simulator, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where `BaseHook.get_connection` does not look outside a task."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    definition = {"conn_type": "sms", "host": simulator.base_url, "login": simulator.app_id}
+    definition["password"] = simulator.app_key
+    for arguments in (
+        ("-m", "airflow", "db", "migrate"),
+        ("-m", "airflow", "connections", "add", "sms_in_database", "--conn-json", json.dumps(definition)),
+        ("-m", "airflow_provider_sms", "balance", "--conn-id", "sms_in_database"),
+    ):
+        command = [sys.executable, *arguments]
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.stdout == f"{simulator.settings()['balance']}\n"
