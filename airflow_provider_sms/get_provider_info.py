@@ -37,7 +37,8 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-name": "SMS",
                 "hook-class-name": "airflow_provider_sms.hooks.sms.SmsHook",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port", "extra"],
+                    # Airflow 3.3.1 and 3.3.2 refuse to test a connection without a port: it has to be there.
+                    "hidden-fields": ["schema", "extra"],
                     "relabeling": {
                         "login": "App ID (账户标识)",
                         "password": "App Key (账户密钥)",
@@ -47,6 +48,7 @@ def get_provider_info() -> dict[str, Any]:
                         "login": "on the platform's home page",
                         "password": "on the platform's home page",
                         "host": "https://cloud.10658.com.cn",
+                        "port": "443",
                     },
                 },
                 "conn-fields": {
@@ -73,8 +75,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "exclusive_account": {
                         "label": "Exclusive account",
-                        "description": "Tick if nothing but this Airflow sends with this App ID: what the platform "
-                        "reports later may then settle a send whose answer was lost.",
+                        "description": "Switch on if nothing but this Airflow sends with this App ID.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
                 },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_sms.gateway.errors import AccountError
 from airflow_provider_sms.gateway.texts import signature_name
@@ -71,6 +71,28 @@ def check_batch_size(batch_size: int) -> None:
     """
     if not 1 <= batch_size <= LARGEST_BATCH:
         raise AccountError(f"batch_size: {batch_size} is not between 1 and {LARGEST_BATCH:,} phones.")
+
+
+def with_port(base_url: str, port: int | None) -> str:
+    """Put a port that was given by itself into a base URL.
+
+    :param base_url: with or without scheme and port.
+    :param port: None or 0 for none.
+    :raises AccountError: the base URL names another port.
+    """
+    if not port:
+        return base_url
+    url = base_url if "://" in base_url else f"https://{base_url}"
+    try:
+        parts = urlsplit(url)
+        named = parts.port
+    except ValueError:
+        return base_url  # not a URL, which the account says
+    if named is None:
+        return urlunsplit(parts._replace(netloc=f"{parts.netloc}:{port}"))
+    if named != port:
+        raise AccountError(f"port: {port}, but the base URL in host says {named}; leave one of them empty.")
+    return base_url
 
 
 def is_loopback(host: str) -> bool:

@@ -157,7 +157,7 @@ def read_account(connection: Connection) -> Account:
     :param connection: login is the App ID, password the App Key, host the base URL.
     :raises AccountError: a field is not usable; the message names it and the remedy.
     """
-    from airflow_provider_sms.gateway.account import BASE_URL, Account
+    from airflow_provider_sms.gateway.account import BASE_URL, Account, with_port
     from airflow_provider_sms.gateway.errors import AccountError
 
     extras = _extras(connection)
@@ -167,15 +167,13 @@ def read_account(connection: Connection) -> Account:
         raise AccountError(f"extra: unknown field {', '.join(map(repr, unknown))}; the fields are {known}.")
     if connection.schema:
         raise AccountError("schema: leave it empty; the base URL, https:// included, goes into host.")
-    host = (connection.host or "").strip() or BASE_URL
-    if connection.port:
-        host = f"{host.rstrip('/')}:{connection.port}"
+    base_url = with_port((connection.host or "").strip() or BASE_URL, connection.port)
     settings: dict[str, Any] = {
         name: _READERS[name](name, value) for name, value in extras.items() if value not in (None, "")
     }
     if proxy := settings.get("proxy"):
         _mask(proxy)
-    account = Account(connection.login or "", connection.password or "", host, **settings)
+    account = Account(connection.login or "", connection.password or "", base_url, **settings)
     if account.proxy_password:
         _mask(account.proxy_password)
         _mask(unquote(account.proxy_password))

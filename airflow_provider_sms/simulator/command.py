@@ -134,6 +134,8 @@ def _announce(plan: _Plan, server: Server) -> None:
     connection = {
         "conn_type": "sms",
         "host": address,
+        # Airflow 3.3.1 and 3.3.2 refuse to test a connection without a port.
+        "port": server.server_address[1],
         "login": plan.account.app_id,
         "password": plan.account.app_key,
     }

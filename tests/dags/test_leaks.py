@@ -101,8 +101,6 @@ def _run(home: Path) -> str:
         **os.environ,
         "AIRFLOW_HOME": str(home),
         "PYTHONPATH": str(ROOT),
-        # Not DEBUG: there, Airflow's own in-process runner of dag.test() logs what it was told to mask.
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
         "AIRFLOW_VAR_SMS_FIRST": str(FIRST),
         "AIRFLOW_VAR_SMS_LAST": str(FIRST + 99),
         "AIRFLOW_VAR_SMS_TEXT": f"【云通信】您好,请致电{FIRST + 98}",
@@ -110,7 +108,9 @@ def _run(home: Path) -> str:
     command = [sys.executable, "-m", "tests.dags.run_failures", str(Path(__file__).with_name("failures.py"))]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
-    return finished.stdout + finished.stderr
+    # Airflow's own in-process runner of dag.test() logs what it is told to mask, at level DEBUG, and on 3.0 always.
+    lines = (finished.stdout + finished.stderr).splitlines(keepends=True)
+    return "".join(line for line in lines if "msg=MaskSecret(" not in line)
 
 
 def _around(data: bytes, needle: bytes) -> str:

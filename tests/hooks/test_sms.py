@@ -63,8 +63,19 @@ class TestReadAccount:
         assert read_account(connection_of(empty)) == read_account(connection_of())
         assert read_account(connection_of(dict.fromkeys(empty, ""))) == read_account(connection_of())
 
-    def test_host_and_port(self) -> None:
-        assert read_account(connection_of(host="gateway.example", port=8443)).base_url == "https://gateway.example:8443"
+    @pytest.mark.parametrize(
+        ("host", "port", "base_url"),
+        [
+            ("gateway.example", 8443, "https://gateway.example:8443"),
+            ("https://gateway.example/sms/", 8443, "https://gateway.example:8443/sms"),
+            ("http://127.0.0.1:10658", 10658, "http://127.0.0.1:10658"),
+            ("http://[::1]", 10658, "http://[::1]:10658"),
+            (None, 443, "https://cloud.10658.com.cn:443"),
+            ("gateway.example", 0, "https://gateway.example"),
+        ],
+    )
+    def test_host_and_port(self, host: str | None, port: int, base_url: str) -> None:
+        assert read_account(connection_of(host=host, port=port)).base_url == base_url
 
     @pytest.mark.parametrize(
         ("extra", "fields", "said"),
@@ -81,6 +92,7 @@ class TestReadAccount:
             (None, {"login": None}, "login: the App ID is missing"),
             (None, {"password": None}, "password: the App Key is missing"),
             (None, {"schema": "https"}, "schema: leave it empty"),
+            (None, {"host": "http://127.0.0.1:1", "port": 2}, "port: 2, but the base URL in host says 1"),
             (None, {"host": "http://gateway.example"}, "host: http://"),
         ],
     )

@@ -42,6 +42,7 @@ def test_the_banner_says_loudly_that_nothing_is_sent_and_how_to_connect() -> Non
         assert json.loads(shlex.split(value)[0]) == {
             "conn_type": "sms",
             "host": simulator.base_url,
+            "port": int(simulator.base_url.rpartition(":")[2]),
             "login": "MY-ID",
             "password": 'it\'s "made" up',
         }

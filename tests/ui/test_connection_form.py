@@ -249,6 +249,7 @@ def test_the_form_and_its_test_button(
 
     # Green: the platform was asked, through the proxy, so both stored secrets are whole.
     page.set_viewport_size({"width": WIDTH, "height": 420})
+    page.reload()
     expect(page.get_by_role("row", name="sms_default")).to_be_visible()
     page.get_by_role("button", name="Test Connection").click()
     toast = page.get_by_role("status").filter(has_text="Test Connection Successful")
@@ -346,10 +347,8 @@ def _take_picture_of_form(form: Form, page: Page, file: Path, simulator: Simulat
     page.set_viewport_size({"width": WIDTH, "height": 1500})
     sections = [form.picture("Standard Fields"), form.picture("Extra Fields")]
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
-    images = "".join(
-        f'<img style="display: block; margin-bottom: 16px" src="data:image/png;base64,{base64.b64encode(each).decode()}">'
-        for each in sections
-    )
+    sources = [f"data:image/png;base64,{base64.b64encode(each).decode()}" for each in sections]
+    images = "".join(f'<img style="display: block; margin-bottom: 16px" src="{source}">' for source in sources)
     canvas = page.context.new_page()
     canvas.set_content(f'<div id="both" style="display: inline-block; background: #ddd">{images}</div>')
     expect(canvas.locator("img")).to_have_count(2)
