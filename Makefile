@@ -11,7 +11,7 @@ INSTALL := $(PYTHON) -m scripts.environment
 PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format airflow test-matrix bench-imports locks clean python
+.PHONY: help demo test test-live lint format airflow test-matrix bench-imports locks clean python
 
 help: ## show this list
 	@echo "make …"
@@ -34,6 +34,9 @@ format: $(VENV)/ready ## put the code into shape, as lint asks for
 
 airflow: $(VENV)/ready ## open Airflow's user interface on this machine, simulator connected (PORT=8080)
 	@$(RUN) -m scripts.airflow_ui $(if $(PORT),--port $(PORT))
+
+test-live: $(VENV)/ready ## run the minutes-long tests against a whole Airflow
+	@SMS_LIVE=1 $(RUN) -m pytest -s tests/live $(ARGS)
 
 test-matrix: $(VENV)/ready ## run the tests on every supported Airflow (MINORS="2.11 3.3" for some of them)
 	@$(RUN) -m scripts.matrix $(MINORS)

@@ -86,7 +86,7 @@ def run_airflow(children: Children, port: int, steps: Steps) -> None:
     log = fresh_log("airflow.log")
     with steps.step("Starting the simulated platform"):
         simulator = start_simulator(children, fresh_log("airflow-simulator.log"))
-    with airflow_home(**settings(port)) as env:
+    with airflow_home(children, **settings(port)) as env:
         try:
             with steps.step("Making Airflow's database"):
                 children.run("airflow db migrate", [*AIRFLOW, "db", "migrate"], env, log)
@@ -102,7 +102,6 @@ def run_airflow(children: Children, port: int, steps: Steps) -> None:
             print(_ready(port, simulator.address, log), flush=True)
             _keep_up(children, [simulator.child, *parts])
         finally:
-            # Before the home goes: a part that still runs would write into it.
             print("\nStopping ... ", end="", flush=True)
             children.stop_all()
             print("all stopped.", flush=True)

@@ -64,7 +64,7 @@ def run_demo(children: Children, log: Path, steps: Steps) -> Outcome:
     """
     with steps.step("Starting the simulated platform"):
         simulator = start_simulator(children, fresh_log("demo-simulator.log"))
-    with airflow_home(AIRFLOW_CONN_SMS_SIMULATOR=simulator.connection) as env:
+    with airflow_home(children, AIRFLOW_CONN_SMS_SIMULATOR=simulator.connection) as env:
         with steps.step("Making Airflow's database"):
             children.run("airflow db migrate", [*AIRFLOW, "db", "migrate"], env, log)
         with steps.step("Running the DAG example_sms_campaign: balance gate, send, report"):

@@ -23,7 +23,7 @@ from scripts.environment import ROOT, Environment, EnvironmentFailed
 MATRIX = ROOT / ".matrix"
 LOCKS = ROOT / "locks"
 # The other tests look at the project itself; once is enough for them.
-_SELECTED = "not ui and not once"
+_SELECTED = "not ui and not once and not live"
 _TIME_LIMIT = 20 * 60
 # The newest Python that an Airflow runs on, where there is a newer one that we support.
 _NEWEST_PYTHON = {"2.11": (3, 12), "3.0": (3, 12)}

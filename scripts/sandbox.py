@@ -58,9 +58,10 @@ def start_simulator(children: Children, log: Path) -> Simulator:
 
 
 @contextmanager
-def airflow_home(**settings: str) -> Iterator[dict[str, str]]:
+def airflow_home(children: Children, **settings: str) -> Iterator[dict[str, str]]:
     """Make a new AIRFLOW_HOME with the example DAGs in it; it is gone afterwards.
 
+    :param children: who may run in it; all are stopped first, since they would write into it again.
     :param settings: more variables for Airflow.
     :returns: the environment to run Airflow in; nothing of the caller's own Airflow is in it.
     """
@@ -79,6 +80,7 @@ def airflow_home(**settings: str) -> Iterator[dict[str, str]]:
             **settings,
         }
     finally:
+        children.stop_all()
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -27,17 +26,15 @@ except ModuleNotFoundError:  # before 3.0
 
 def newly_imported(statements: str, after: str, home: Path) -> set[str]:
     """Names of the modules that `statements` add in a fresh process to what `after` has imported."""
-    program = (
-        f"import json, sys\n{after}\nknown = set(sys.modules)\n{statements}\n"
-        "print(json.dumps(sorted(set(sys.modules) - known)))"
-    )
+    # No json for the answer: what the process has imported for itself, it can not report.
+    program = f"import sys\n{after}\nknown = set(sys.modules)\n{statements}\nprint(*sorted(set(sys.modules) - known))"
     kept = {name: value for name, value in os.environ.items() if "AIRFLOW_" not in name}
     checkout = str(Path(airflow_provider_sms.__file__).parents[1])
     environment = {**kept, "AIRFLOW_HOME": str(home), "PYTHONPATH": checkout}
     command = [sys.executable, "-P", "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def packages(modules: set[str]) -> set[str]:

@@ -39,6 +39,8 @@ BEHAVIOUR: dict[str, Any] = DEFINITION["ui-field-behaviour"]
 EXTRAS: dict[str, dict[str, Any]] = DEFINITION["conn-fields"]
 
 WIDTH, HEIGHT = 1280, 900
+# For pictures of the list: what is said appears at the bottom, near the row it is about.
+LIST_HEIGHT = 460
 UPDATES_PICTURES = os.environ.get("SMS_UPDATE_PICTURES") == "1"
 CHROMIUM_FLAGS = [
     "--headless",
@@ -226,7 +228,7 @@ class Form:
 
     def _settle(self) -> None:
         """Wait until the sections have stopped moving."""
-        self.dialog.evaluate("dialog => Promise.all(dialog.getAnimations({subtree: true}).map(each => each.finished))")
+        _let_animations_end(self.dialog)
 
 
 def test_the_form_and_its_test_button(
@@ -243,12 +245,12 @@ def test_the_form_and_its_test_button(
     _expect_the_definition(form)
 
     _fill_in(form, simulator, proxy)
-    _take_picture_of_form(form, page, pictures / "connection-form.png", simulator)
+    _take_picture_of_form(form, page, pictures / "connection-form.png")
     assert form.standard("password").input_value() == APP_KEY  # The search below can find it.
     form.save()
 
     # Green: the platform was asked, through the proxy, so both stored secrets are whole.
-    page.set_viewport_size({"width": WIDTH, "height": 420})
+    page.set_viewport_size({"width": WIDTH, "height": LIST_HEIGHT})
     page.reload()
     expect(page.get_by_role("row", name="sms_default")).to_be_visible()
     page.get_by_role("button", name="Test Connection").click()
@@ -277,7 +279,7 @@ def test_the_form_and_its_test_button(
     form.open("Standard Fields")
     form.standard("password").fill(WRONG_KEY)
     form.save()
-    page.set_viewport_size({"width": WIDTH, "height": 420})
+    page.set_viewport_size({"width": WIDTH, "height": LIST_HEIGHT})
     page.reload()
     page.get_by_role("button", name="Test Connection").click()
     toast = page.get_by_role("status").filter(has_text="Test Connection Failed")
@@ -340,7 +342,7 @@ def _fill_in(form: Form, simulator: Simulator, proxy: Server) -> None:
     form.extra("proxy").fill(f"http://user:{PROXY_PASSWORD}@127.0.0.1:{proxy.port}")
 
 
-def _take_picture_of_form(form: Form, page: Page, file: Path, simulator: Simulator) -> None:
+def _take_picture_of_form(form: Form, page: Page, file: Path) -> None:
     """Airflow shows one section at a time: the picture has both, one below the other."""
     from playwright.sync_api import expect
 
@@ -348,9 +350,9 @@ def _take_picture_of_form(form: Form, page: Page, file: Path, simulator: Simulat
     sections = [form.picture("Standard Fields"), form.picture("Extra Fields")]
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     sources = [f"data:image/png;base64,{base64.b64encode(each).decode()}" for each in sections]
-    images = "".join(f'<img style="display: block; margin-bottom: 16px" src="{source}">' for source in sources)
+    images = "".join(f'<img style="display: block" src="{source}">' for source in sources)
     canvas = page.context.new_page()
-    canvas.set_content(f'<div id="both" style="display: inline-block; background: #ddd">{images}</div>')
+    canvas.set_content(f'<div id="both" style="display: inline-grid; gap: 16px; background: #ddd">{images}</div>')
     expect(canvas.locator("img")).to_have_count(2)
     _save(canvas.locator("#both").screenshot(), file)
     canvas.close()
@@ -358,9 +360,19 @@ def _take_picture_of_form(form: Form, page: Page, file: Path, simulator: Simulat
 
 def _take_picture_of_list(page: Page, toast: Locator, file: Path) -> None:
     """The list with the pressed button, and what it said."""
-    toast.evaluate("toast => Promise.all(toast.getAnimations({subtree: true}).map(each => each.finished))")
+    _let_animations_end(toast)
     page.mouse.move(0, 0)
-    _save(page.screenshot(animations="disabled"), file)
+    # Without the main menu and the search.
+    clip = {"x": 64, "y": 60, "width": WIDTH - 64, "height": LIST_HEIGHT - 60}
+    _save(page.screenshot(clip=clip, animations="disabled"), file)  # type: ignore[arg-type]
+
+
+def _let_animations_end(element: Locator) -> None:
+    # A click cancels animations, which rejects their promises: settled is enough.
+    element.evaluate(
+        "element => Promise.allSettled(element.getAnimations({subtree: true}).map(each => each.finished))"
+        ".then(() => null)"
+    )
 
 
 def _save(picture: bytes, file: Path) -> None:
