@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_sms.gateway.errors import SmsError, UnsentError
 from airflow_provider_sms.hooks.sms import SmsHook
 
 if TYPE_CHECKING:
@@ -79,6 +78,8 @@ class SmsBalanceSensor(BaseSensorOperator):
         :param event: the trigger's event.
         :returns: the balance in points.
         """
+        from airflow_provider_sms.gateway.errors import UnsentError
+
         match event:
             case {"status": "enough", "balance": int(balance)}:
                 self.log.info("%d points.", balance)
@@ -92,6 +93,8 @@ class SmsBalanceSensor(BaseSensorOperator):
 
         Interface document: 3.余额查询接口.
         """
+        from airflow_provider_sms.gateway.errors import SmsError
+
         wanted = self._wanted()
         try:
             balance = SmsHook(self.sms_conn_id).get_balance()

@@ -7,13 +7,8 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 
-from airflow_provider_sms.gateway.errors import SmsError
-from airflow_provider_sms.hooks.sms import missing_connection, read_account
 from airflow_provider_sms.triggers.polling import SharedQuestion, shared_question
 
 if TYPE_CHECKING:
@@ -85,6 +80,12 @@ class SmsBalanceTrigger(BaseTrigger):
             await asyncio.sleep(max(wait, 0.0))
 
     async def _read_account(self) -> Account:
+        from airflow.providers.common.compat.connection import get_async_connection
+        from airflow.providers.common.compat.sdk import AirflowNotFoundException
+        from asgiref.sync import sync_to_async
+
+        from airflow_provider_sms.hooks.sms import missing_connection, read_account
+
         try:
             connection = await get_async_connection(self.sms_conn_id)
         except AirflowNotFoundException:
@@ -98,6 +99,10 @@ def may_pass(error: Exception) -> bool:
 
     :param error: what asking for the balance raised.
     """
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+    from airflow_provider_sms.gateway.errors import SmsError
+
     if isinstance(error, SmsError):
         return error.passes_by_itself
     return not isinstance(error, AirflowNotFoundException)
