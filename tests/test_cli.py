@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import airflow
 import pytest
 
 from airflow_provider_sms import cli
@@ -210,3 +211,34 @@ def test_a_connection_in_airflow_s_database(
         finished = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
         assert finished.returncode == 0, finished.stdout + finished.stderr
     assert finished.stdout == f"{simulator.settings()['balance']}\n"
+
+
+class TestUnderAirflow:
+    """`airflow sms …`, where Airflow lets providers add commands."""
+
+    @pytest.fixture(autouse=True)
+    def needs_airflow_3_2(self) -> None:
+        if tuple(map(int, airflow.__version__.split(".")[:2])) < (3, 2):
+            pytest.skip(f"Airflow {airflow.__version__} takes no commands from providers")
+
+    @staticmethod
+    def airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "airflow", "sms", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    def test_the_balance(self, simulator: Simulator) -> None:
+        simulator.settings(balance=241)
+        finished = self.airflow("balance", "--output", "json")
+        assert finished.returncode == Exit.DONE, finished.stderr
+        assert json.loads(finished.stdout.strip().splitlines()[-1]) == {"remainPoint": 241}
+
+    def test_a_send_and_its_exit_status(self, simulator: Simulator) -> None:
+        simulator.fault("cut_after", on="send")
+        finished = self.airflow(*SEND)
+        assert finished.returncode == Exit.IN_DOUBT, finished.stderr
+        assert len(simulator.accepted()) == 1
+
+    def test_the_same_commands_with_the_same_options(self) -> None:
+        (group,) = cli.airflow_commands()
+        offered = {command.name: [arg.flags[0] for arg in command.args] for command in group.subcommands}
+        assert offered == {each.name: [option.flags[0] for option in each.options] for each in cli._COMMANDS}
