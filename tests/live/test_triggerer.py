@@ -108,11 +108,17 @@ def platform() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def home(platform: Simulator, tmp_path: Path) -> Iterator[dict[str, str]]:
+def children() -> Iterator[Children]:
+    with Children(patience=10) as children:
+        yield children
+
+
+@pytest.fixture
+def home(children: Children, platform: Simulator, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of an Airflow that says all it has to say."""
-    dags = shutil.copytree(
-        Path(__file__).with_name("dags"), tmp_path / "dags", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    shutil.copy(Path(__file__).with_name("dags") / f"{DAG_ID}.py", dags)
     account = {"conn_type": "sms", "host": platform.base_url, "login": platform.app_id, "password": platform.app_key}
     changes = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -121,22 +127,19 @@ def home(platform: Simulator, tmp_path: Path) -> Iterator[dict[str, str]]:
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "AIRFLOW_CONN_SMS_DEFAULT": json.dumps(account),
     }
-    with airflow_home(**{**settings(_free_port()), **changes}) as env:
+    with airflow_home(children, **{**settings(_free_port()), **changes}) as env:
         yield env
 
 
 @pytest.fixture
-def airflow(home: dict[str, str], tmp_path: Path) -> Iterator[Airflow]:
-    log = tmp_path / "airflow.log"
-    with Children(patience=10) as children:
-        children.run("airflow db migrate", [*AIRFLOW, "db", "migrate"], home, log)
-        parts = [
-            children.start(name, [*AIRFLOW, *command], home, tmp_path / f"{name}.log")
-            for name, command in PARTS.items()
-        ]
-        airflow = Airflow(children, parts, home["AIRFLOW__API__BASE_URL"])
-        airflow.until("Airflow is ready", airflow.is_ready, 180)
-        yield airflow
+def airflow(children: Children, home: dict[str, str], tmp_path: Path) -> Airflow:
+    children.run("airflow db migrate", [*AIRFLOW, "db", "migrate"], home, tmp_path / "migrate.log")
+    parts = [
+        children.start(name, [*AIRFLOW, *command], home, tmp_path / f"{name}.log") for name, command in PARTS.items()
+    ]
+    airflow = Airflow(children, parts, home["AIRFLOW__API__BASE_URL"])
+    airflow.until("Airflow is ready", airflow.is_ready, 180)
+    return airflow
 
 
 def test_200_waiters_share_one_question(
