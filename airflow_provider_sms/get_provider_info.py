@@ -64,7 +64,7 @@ def get_provider_info() -> dict[str, Any]:
                         "schema": {"type": ["integer", "null"], "default": 500, "minimum": 1, "maximum": 100000},
                     },
                     "timeout": {
-                        "label": "Timeout",
+                        "label": "Timeout (seconds)",
                         "description": "Seconds that one request may take from start to end, 1 to 600.",
                         "schema": {"type": ["integer", "null"], "default": 60, "minimum": 1, "maximum": 600},
                     },

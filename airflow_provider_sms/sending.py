@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -91,7 +91,7 @@ class Batch:
     """
 
     number: int
-    phones: tuple[str, ...]
+    phones: tuple[str, ...] = field(repr=False)
     state: BatchState = BatchState.PLANNED
     task_id: str | None = None
     accepted: int = 0

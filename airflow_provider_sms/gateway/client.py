@@ -12,7 +12,7 @@ from airflow_provider_sms.gateway import times
 from airflow_provider_sms.gateway.account import LARGEST_BATCH, Account
 from airflow_provider_sms.gateway.answers import Acceptance, read_acceptance, read_balance
 from airflow_provider_sms.gateway.errors import AnswerLostError, PhonesError, UnsentError
-from airflow_provider_sms.gateway.transport import Exchange, RawAnswer, Transport, TransportError
+from airflow_provider_sms.gateway.transport import Exchange, Form, RawAnswer, Transport, TransportError
 
 SEND_PATH = "/smsApi/group"
 BALANCE_PATH = "/smsApi/group/getBalance"
@@ -56,11 +56,10 @@ class SmsClient:
             raise PhonesError(
                 f"phones: {len(phones):,} in one request; hand in 1 to {LARGEST_BATCH:,}, or use a smaller batch_size."
             )
-        form = {
-            "phone": ",".join(phones),
-            "content": content,
-            "sendTime": times.wire_time(send_time, self._clock()),
-        }
+        wire_time = times.wire_time(send_time, self._clock())
+        form = self._form(phone=",".join(phones), content=content, sendTime=wire_time)
+        # Some tracebacks print every local variable.
+        del phones, content
         return read_acceptance(self._post(SEND_PATH, form, leaving))
 
     def get_balance(self) -> int:
@@ -72,7 +71,7 @@ class SmsClient:
 
         Interface document: 3.余额查询接口.
         """
-        return read_balance(self._post(BALANCE_PATH, {}, None))
+        return read_balance(self._post(BALANCE_PATH, self._form(), None))
 
     def close(self) -> None:
         """Close the connections."""
@@ -86,10 +85,12 @@ class SmsClient:
     ) -> None:
         self.close()
 
-    def _post(self, path: str, form: dict[str, str], leaving: Callable[[], None] | None) -> RawAnswer:
-        # Both calls as a form: the document's balance sample puts the App Key into the address, for every
+    def _form(self, **fields: str) -> Form:
+        # Both calls send a form: the document's balance sample puts the App Key into the address, for every
         # access log on the way to keep.
-        form = {"appId": self.account.app_id, "appKey": self.account.app_key, **form}
+        return Form({"appId": self.account.app_id, "appKey": self.account.app_key, **fields})
+
+    def _post(self, path: str, form: Form, leaving: Callable[[], None] | None) -> RawAnswer:
         exchange = Exchange(time.monotonic() + self.account.timeout, leaving)
         try:
             return self._transport.post(self.account.base_url + path, form, exchange)

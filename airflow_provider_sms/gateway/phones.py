@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from airflow_provider_sms.gateway.errors import PhonesError
@@ -48,7 +48,7 @@ class Phones:
     :param excluded: all others.
     """
 
-    included: tuple[str, ...]
+    included: tuple[str, ...] = field(repr=False)
     excluded: tuple[Excluded, ...]
 
     def counted(self) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Text:
     :param segments: texts that one phone is charged for.
     """
 
-    content: str
+    content: str = field(repr=False)
     units: int
     segments: int
 

@@ -54,6 +54,16 @@ class TransportError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """Form fields that show themselves to nobody: some tracebacks print every local variable.
+
+    :param fields: name to value.
+    """
+
+    fields: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class RawAnswer:
     """An HTTP answer as it came.
 
@@ -135,11 +145,11 @@ class Transport:
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, _WatchedAdapter())
 
-    def post(self, url: str, form: dict[str, str], exchange: Exchange) -> RawAnswer:
+    def post(self, url: str, form: Form, exchange: Exchange) -> RawAnswer:
         """Post a form once.
 
         :param url: the whole address, without a query.
-        :param form: the fields, sent as UTF-8 form data.
+        :param form: sent as UTF-8 form data.
         :param exchange: the record of this request; its deadline bounds everything.
         :raises TransportError: there is no whole answer; the exchange tells whether the request had left.
         """
@@ -149,7 +159,7 @@ class Transport:
             with _ending_at_deadline(exchange, remaining):
                 response = self._session.post(
                     url,
-                    data=form,
+                    data=form.fields,
                     headers={"Content-Type": "application/x-www-form-urlencoded;charset=utf-8"},
                     timeout=(min(CONNECT_TIMEOUT, remaining), remaining),
                     proxies=self._proxies,

@@ -116,7 +116,8 @@ class SmsGroupSendOperator(BaseOperator):
         except BaseException as error:
             # Also Airflow's own task time-out, which is no Exception: a retry after it would text people twice.
             if campaign.may_have_texted:
-                raise AirflowFailException(_interrupted(campaign, error)) from error
+                # Without the cause: its traceback goes through the request, whose variables some logs print.
+                raise AirflowFailException(_interrupted(campaign, error)) from None
             raise
         self.log.info("Campaign %s: %s.", report.campaign, report)
         return report.summary()
@@ -129,18 +130,27 @@ class SmsGroupSendOperator(BaseOperator):
         Both ways into rendering, mapped and not, come through here. A failing template is reported without the
         value, which Airflow itself would log.
         """
-        shown: dict[str, Callable[[Any], str]] = {"phones": _phones_shown, "content": _content_shown}
-        for name, show in shown.items():
-            value = getattr(parent, name)
-            if name not in template_fields or isinstance(value, _Masked):
-                continue
-            try:
-                rendered = self.render_template(value, context, jinja_env, seen_oids)
-            except Exception as error:  # noqa: BLE001 - a template may raise anything
-                raise AirflowException(f"{name}: the template fails: {type(error).__name__}: {error}") from None
-            setattr(parent, name, _Masked(rendered, show(rendered)))
-        others = [name for name in template_fields if name not in shown]
+        for name, show in _SHOWN.items():
+            if name in template_fields:
+                failure = self._render_masked(parent, name, show, context, jinja_env, seen_oids)
+                if failure is not None:
+                    raise AirflowException(f"{name}: the template fails: {failure}")
+        others = [name for name in template_fields if name not in _SHOWN]
         super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
+
+    def _render_masked(
+        self, parent: Any, name: str, show: Callable[[Any], str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> str | None:
+        """Render one field; what went wrong is returned, so that no traceback leads through the field's value."""
+        value = getattr(parent, name)
+        if isinstance(value, _Masked):
+            return None
+        try:
+            rendered = self.render_template(value, context, jinja_env, seen_oids)
+        except Exception as error:  # noqa: BLE001 - a template may raise anything
+            return f"{type(error).__name__}: {error}"
+        setattr(parent, name, _Masked(rendered, show(rendered)))
+        return None
 
 
 class _Masked:
@@ -176,6 +186,9 @@ def _content_shown(content: Any) -> str:
     from airflow_provider_sms.gateway.phones import mask_inside
 
     return mask_inside(str(content))
+
+
+_SHOWN: dict[str, Callable[[Any], str]] = {"phones": _phones_shown, "content": _content_shown}
 
 
 def _campaign_name(context: Context) -> str:
