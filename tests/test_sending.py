@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
+from airflow_provider_sms.gateway.transport import Form
 from airflow_provider_sms.sending import Campaign, CampaignError, Plan, make_plan
 
 ACCOUNT = Account("FAKE-APP-ID", "FAKE-APP-KEY", signature="云通信", batch_size=2)
@@ -216,3 +217,10 @@ class TestPlan:
     def test_mistakes_are_found_before_anything_is_sent(self, changes: dict[str, object], said: str) -> None:
         with pytest.raises(errors.InputError, match=said):
             plan(**changes)
+
+
+def test_no_repr_shows_a_phone_or_the_text_to_a_traceback_that_prints_variables() -> None:
+    sending, _ = campaign()
+    shown = repr([sending.plan, sending.plan.phones, sending.plan.text, *sending.batches, Form({"appKey": PHONES[0]})])
+    assert not any(phone in shown for phone in PHONES)
+    assert "您好" not in shown
