@@ -31,6 +31,47 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{**integration, "python-modules": ["airflow_provider_sms.sensors.sms"]}],
         "triggers": [{**integration, "python-modules": ["airflow_provider_sms.triggers.sms"]}],
         "cli": ["airflow_provider_sms.cli.airflow_commands"],
+        "config": {
+            "sms": {
+                "description": "Settings of the SMS provider.",
+                "options": {
+                    "sql_alchemy_conn": {
+                        "description": "Where the ledger is: what was planned, sent and heard. Empty: a SQLite file "
+                        "in AIRFLOW_HOME, which is good for one machine only. PostgreSQL or MySQL for everything "
+                        "else; make its tables with `airflow-sms ledger upgrade`.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "postgresql+psycopg2://airflow_sms:password@db.example/airflow_sms",
+                        "default": "",
+                        # Airflow takes `_CMD` and `_SECRET` for sensitive options only.
+                        "sensitive": True,
+                    },
+                    "namespace": {
+                        "description": "Tells installations apart that share one ledger: part of every campaign's key.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "production",
+                        "default": "",
+                    },
+                    "allow_sqlite": {
+                        "description": "Use SQLite although the executor is not local or the process runs in "
+                        "Kubernetes. Only if all of Airflow's processes really share one disk.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                    "retention_days": {
+                        "description": "After so many days phones and texts of ended campaigns are removed by "
+                        "`airflow-sms ledger purge`; counts stay. Empty: never.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "365",
+                        "default": "",
+                    },
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "sms",

@@ -1,352 +1,577 @@
-"""The send: plan a campaign, post its batches, settle what became of them. Knows no Airflow.
+"""The send: claim a batch in the ledger, post it to the platform, settle it. Knows no Airflow.
 
-What a campaign has done is kept in memory only: a process that is killed takes it along, and the next one
-plans anew.
+Whatever happens to this process, the ledger says of every batch whether it may have left. Batches go out in
+threads of their own, so that what interrupts the caller (Airflow's time-out, a signal) does not interrupt a
+request on its way: the request ends, is settled, and then the caller is told.
 """
 
 from __future__ import annotations
 
-import logging
+import shlex
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_sms.gateway import phones as phone_list
-from airflow_provider_sms.gateway import texts, times
-from airflow_provider_sms.gateway.account import Account, check_batch_size
+from airflow_provider_sms.gateway import times
 from airflow_provider_sms.gateway.errors import (
+    AccountDailyCapError,
+    HttpTooManyError,
     InDoubtError,
-    Outcome,
+    PhoneDailyCapError,
     PhoneRefusedError,
-    PhonesError,
+    PhoneTooOftenError,
+    RefusedError,
+    SendTimeError,
     SmsError,
     UnlistedRefusalError,
     UnsentError,
 )
+from airflow_provider_sms.ledger import evidence, views
+from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
+from airflow_provider_sms.ledger.outbox import Answer, Claim, ClaimLostError, Held, Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.ledger.views import Report
+from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log
+from airflow_provider_sms.policy import OnExpired, OnInDoubt, OnPhoneRefused, Policy
 
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.answers import Acceptance
     from airflow_provider_sms.gateway.client import SmsClient
+    from airflow_provider_sms.ledger.plans import Campaign
 
-MOST_PHONES = 100_000
 TRIES_TO_REACH = 4
 FAILURES_IN_A_ROW = 3
-PROGRESS_INTERVAL = 10.0
+LEASE_MARGIN = 30.0
+SETTLE_LIMIT = 300.0
+IN_PLACE = 60.0
+MOST_RESENDS = 3
+EVIDENCE_INTERVAL = 120.0
+ONE_MINUTE = 60.0
+_LOOK_INTERVAL = 2.0
 
 
-class Log(Protocol):
-    """As much of a logger as is used here: Python's own, or Airflow's."""
-
-    def info(self, message: str, /, *args: Any) -> Any: ...
-    def warning(self, message: str, /, *args: Any) -> Any: ...
-    def error(self, message: str, /, *args: Any) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What will be sent, checked and cut into batches; nothing has been sent yet.
-
-    :param phones: included and excluded phones.
-    :param text: the text as it goes out.
-    :param send_time: aware, or None for at once.
-    :param batch_size: phones in one request.
-    """
-
-    phones: phone_list.Phones
-    text: texts.Text
-    send_time: datetime | None
-    batch_size: int
-
-    @property
-    def batches(self) -> list[tuple[str, ...]]:
-        """The phones of each request."""
-        included = self.phones.included
-        return [included[start : start + self.batch_size] for start in range(0, len(included), self.batch_size)]
-
-    @property
-    def points(self) -> int:
-        """What the whole campaign costs if every text is accepted."""
-        return self.text.segments * len(self.phones.included)
-
-
-class BatchState(StrEnum):
-    """What is known of a batch."""
-
-    PLANNED = "planned"
-    SENDING = "sending"
-    ACCEPTED = "accepted"
-    REFUSED = "refused"
-    IN_DOUBT = "in doubt"
-
-
-@dataclass(slots=True)
-class Batch:
-    """One request of a campaign and what became of it.
-
-    :param number: its place in the campaign, from 1.
-    :param phones: eleven digits each.
-    """
-
-    number: int
-    phones: tuple[str, ...] = field(repr=False)
-    state: BatchState = BatchState.PLANNED
-    task_id: str | None = None
-    accepted: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What became of a campaign, in counts of phones.
-
-    :param campaign: its name.
-    :param task_ids: the platform's batch ids, in the order of acceptance.
-    :param accepted: taken by the platform.
-    :param refused: refused by the platform, or not counted by it in an accepted batch.
-    :param in_doubt: in requests that left and were not answered.
-    :param excluded: left out of the plan, by reason.
-    :param not_sent: planned, but in no request that left.
-    :param segments: texts that one phone is charged for.
-    :param points: what the accepted phones cost.
-    :param remain_point: points left, as of the last answer that said so.
-    """
-
-    campaign: str
-    task_ids: tuple[str, ...]
-    accepted: int
-    refused: int
-    in_doubt: int
-    excluded: dict[str, int]
-    not_sent: int
-    segments: int
-    points: int
-    remain_point: int | None
-
-    def summary(self) -> dict[str, Any]:
-        """The report as JSON data, without a phone or a text."""
-        return {
-            "campaign": self.campaign,
-            "taskIds": list(self.task_ids),
-            "accepted": self.accepted,
-            "refused": self.refused,
-            "inDoubt": self.in_doubt,
-            "excluded": sum(self.excluded.values()),
-            "excludedByReason": self.excluded,
-            "notSent": self.not_sent,
-            "segments": self.segments,
-            "points": self.points,
-            "remainPoint": self.remain_point,
-        }
-
-    def __str__(self) -> str:
-        return (
-            f"{self.accepted} accepted, {self.refused} refused, {self.in_doubt} in doubt, "
-            f"{self.not_sent} not sent, {sum(self.excluded.values())} excluded"
-        )
+Result = TypeVar("Result")
 
 
 class CampaignError(Exception):
-    """A campaign that ended with phones refused, in doubt or not sent.
+    """A campaign that has not ended well.
 
     :param report: what became of its phones.
-    :param cause: the first thing that went wrong.
+    :param cause: why.
+    :param passes_by_itself: whether another try may fare better although nobody does anything.
+    :param commands: what a person can run to see or settle it.
     """
 
-    def __init__(self, report: Report, cause: SmsError) -> None:
+    def __init__(self, report: Report, cause: str, passes_by_itself: bool, commands: tuple[str, ...]) -> None:
         ids = f" taskId: {', '.join(report.task_ids[:5])}{' …' if len(report.task_ids) > 5 else ''}."
-        super().__init__(f"{cause} Phones: {report}.{ids if report.task_ids else ''}")
+        lines = "".join(f"\n  {command}" for command in commands)
+        super().__init__(f"{cause} Phones: {report}.{ids if report.task_ids else ''}\nSee or settle it:{lines}")
         self.report = report
         self.cause = cause
+        self.passes_by_itself = passes_by_itself
+        self.commands = commands
 
 
-def make_plan(
-    account: Account,
-    phones: object,
-    content: str,
-    send_time: datetime | str | None = None,
-    batch_size: int | None = None,
-    *,
-    now: datetime | None = None,
-) -> Plan:
-    """Check everything that can be checked before the first request.
+@dataclass(slots=True)
+class _Wait:
+    """Something that passes: no batch is claimed until then."""
 
-    :param account: gives the default signature and batch size.
-    :param phones: comma text, or any iterable; at most 100,000.
-    :param content: the text; the account's signature is added where it has none.
-    :param send_time: aware, or naive or text for Beijing time, at least 31 minutes from now; None for at once.
-    :param batch_size: phones in one request; None for the account's.
-    :param now: the time, aware; None for the clock's.
-    :raises InputError: something can not be sent; the message names it and the remedy.
-
-    Interface document: 1.发送接口, 请求参数.
-    """
-    text = texts.prepare(content, account.signature)
-    when = times.read_send_time(send_time)
-    times.wire_time(when, now or times.now())
-    size = account.batch_size if batch_size is None else batch_size
-    check_batch_size(size)
-    found = phone_list.read(phones)
-    if len(found.included) > MOST_PHONES:
-        raise PhonesError(
-            f"phones: {len(found.included):,} in one task; a list may hold {MOST_PHONES:,}. "
-            "Cut it into parts and map the task over them, such as .partial(…).expand(phones=parts)."
-        )
-    return Plan(found, text, when, size)
+    seconds: float
+    problem: SmsError
 
 
-class Campaign:
-    """One plan being sent, and how far it came.
+@dataclass(slots=True)
+class _Round:
+    """What the threads of one round share."""
 
-    :param plan: what to send.
-    :param name: what people call it.
-    :param log: where progress goes.
-    :param pause: waits the given seconds between two tries to reach the platform.
-    :param clock: seconds, for the pace of the progress lines.
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
+    settled: threading.Event = field(default_factory=threading.Event)
+    wait: _Wait | None = None
+
+
+class Sender:
+    """Sends one planned campaign, as far as it goes.
+
+    :param client: the platform.
+    :param campaign: its plan, see `planning.Planner`.
+    :param pause: waits the given seconds; None for the real thing.
+    :param defer: leaves the process for the given seconds, by raising, and is told how long this try has waited by
+        then; None to wait in the process.
+    :param waited: seconds that this try has waited already.
     """
 
     def __init__(
         self,
-        plan: Plan,
-        name: str,
+        ledger: Ledger,
+        client: SmsClient,
+        campaign: Campaign,
+        policy: Policy,
+        log: Log,
         *,
-        log: Log | None = None,
-        pause: Callable[[float], None] | None = None,
+        pause: Callable[[float], object] | None = None,
+        defer: Callable[[float, float], None] | None = None,
+        waited: float = 0.0,
+        now: Callable[[], datetime] = times.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.plan = plan
-        self.name = name
-        self.batches = [Batch(number, phones) for number, phones in enumerate(plan.batches, 1)]
-        self._log = log or logging.getLogger(__name__)
+        self._ledger = ledger
+        self._client = client
+        self._campaign = campaign
+        self._policy = policy
+        self._log = log
+        self._stopped = threading.Event()
         self._pause = pause or time.sleep
+        self._defer = defer
+        self._waited = waited
+        self._now = now
         self._clock = clock
-        self._remain_point: int | None = None
+        self._owner = own_name()
+        self._outbox = Outbox(ledger, self._owner, campaign)
+        self._problem: Exception | None = None
+        self._unsettled: list[str] = []
+        self._failures = 0
+        self._resent: set[int] = set()
+        # Nothing is claimed while a settle is being repeated.
+        self._settling = threading.Event()
+        self._settling.set()
 
-    @property
-    def task_ids(self) -> list[str]:
-        """The platform's batch ids so far, in the order of acceptance."""
-        return [batch.task_id for batch in self.batches if batch.task_id is not None]
+    def stop(self) -> None:
+        """Claim nothing more; what is under way ends. May be called from a signal handler."""
+        self._stopped.set()
 
-    @property
-    def may_have_texted(self) -> bool:
-        """Whether any request was accepted or is in doubt, so that sending anew could text a phone twice."""
-        untouched = (BatchState.PLANNED, BatchState.REFUSED)
-        return any(batch.state not in untouched for batch in self.batches)
+    def send(self, on_accepted: Callable[[Report], None] | None = None) -> Report:
+        """Send what is left, and wait for what passes.
 
-    def send(self, client: SmsClient, on_accepted: Callable[[list[str]], None] | None = None) -> Report:
-        """Post the batches one after the other.
-
-        A batch that provably did not leave is tried again a few times. One that is in doubt is never repeated;
-        the others still go out, unless several in a row fail.
-
-        :param client: the platform.
-        :param on_accepted: called with all taskIds so far, after each accepted batch.
-        :returns: what became of the phones, if all were accepted or left out.
-        :raises CampaignError: phones were refused, are in doubt or were not sent.
+        :param on_accepted: called with the counts and all taskIds so far, at a bounded pace, and at the end.
+        :returns: what became of the phones, if none is left over, in doubt or refused without being singled out.
+        :raises CampaignError: otherwise.
+        :raises LedgerUnreachableError: nothing is known to have left that the ledger does not know of.
         """
-        first_problem: SmsError | None = None
-        failures = 0
-        started = reported = self._clock()
-        for batch in self.batches:
+        progress = _Progress(self._ledger, self._campaign, self._log, self._clock, on_accepted)
+        while True:
             try:
-                acceptance = self._post(client, batch)
-            except SmsError as problem:
-                first_problem = first_problem or problem
-                failures += 1
-                self._log.error("Batch %d of %d: %s", batch.number, len(self.batches), problem)
-                if failures >= FAILURES_IN_A_ROW or not _others_may_go(problem):
-                    break
-            else:
-                failures = 0
-                self._settle(batch, acceptance)
-                if on_accepted is not None:
-                    on_accepted(self.task_ids)
-                now = self._clock()
-                if now - reported >= PROGRESS_INTERVAL or batch.number == len(self.batches):
-                    reported = now
-                    self._log_progress(batch.number, now - started)
-        report = self.report()
-        if first_problem is not None:
-            raise CampaignError(report, first_problem)
+                self._send_planned(progress)
+            finally:
+                progress.tell_task_ids()
+            if not self._goes_on():
+                break
+        report = views.report(self._ledger, self._campaign.id)
+        self._judge(report)
         return report
 
-    def report(self) -> Report:
-        """Count where the phones are now."""
-        counted = dict.fromkeys(BatchState, 0)
-        for batch in self.batches:
-            counted[batch.state] += len(batch.phones)
-        accepted = sum(batch.accepted for batch in self.batches)
-        return Report(
-            campaign=self.name,
-            task_ids=tuple(self.task_ids),
-            accepted=accepted,
-            refused=counted[BatchState.REFUSED] + counted[BatchState.ACCEPTED] - accepted,
-            in_doubt=counted[BatchState.IN_DOUBT] + counted[BatchState.SENDING],
-            excluded=self.plan.phones.counted(),
-            not_sent=counted[BatchState.PLANNED],
-            segments=self.plan.text.segments,
-            points=accepted * self.plan.text.segments,
-            remain_point=self._remain_point,
-        )
+    # One round: threads that claim until nothing is left, or something is in the way.
 
-    def _post(self, client: SmsClient, batch: Batch) -> Acceptance:
-        def leaving() -> None:
-            batch.state = BatchState.SENDING
+    def _send_planned(self, progress: _Progress) -> None:
+        self._outbox.overtake()
+        this = _Round()
+        threads = [
+            threading.Thread(target=self._work, args=(this,), name=f"sms-send-{number}")
+            for number in range(1, self._policy.max_in_flight + 1)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                this.settled.wait(0.5)
+                this.settled.clear()
+                progress.tell()
+        except BaseException as error:
+            # Airflow's time-out, or a signal. A request under way is bounded by its own deadline.
+            self.stop()
+            self._log.warning("%s: nothing more is sent; a request under way ends first.", type(error).__name__)
+            raise
+        finally:
+            this.over.set()
+            for thread in threads:
+                thread.join()
+        if this.wait is not None:
+            self._wait(this.wait.seconds, this.wait.problem)
 
+    def _work(self, this: _Round) -> None:
+        outbox = Outbox(self._ledger, self._owner, self._campaign)
+        try:
+            while not this.over.is_set() and not self._stopped.is_set():
+                if not self._settling.is_set():
+                    self._settling.wait(1.0)
+                    continue
+                send_time = self._send_time(outbox)
+                claim = self._claim(outbox)
+                if claim is None:
+                    return
+                self._post(outbox, this, claim, send_time)
+                this.settled.set()
+        except _TooLate as late:
+            message = str(late)
+            self._steadily(lambda: outbox.expire(message))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the campaign ends with it
+            self._end(error)
+        finally:
+            this.over.set()
+            this.settled.set()
+
+    @property
+    def _lease(self) -> float:
+        return self._client.account.timeout + LEASE_MARGIN
+
+    def _send_time(self, outbox: Outbox) -> datetime | None:
+        """When the next batch shall go out, if it still may."""
+        now, send_time, valid_until = self._now(), self._campaign.send_time, self._campaign.valid_until
+        sends_late = self._policy.on_expired is OnExpired.SEND_NOW
+        if valid_until is not None and now > valid_until and not sends_late:
+            raise _TooLate(f"Too late since {valid_until:%Y-%m-%d %H:%M} UTC (valid_for).")
+        try:
+            times.wire_time(send_time, now)
+        except SendTimeError as error:
+            if not sends_late:
+                raise _TooLate(str(error)) from None
+            return None
+        return send_time
+
+    def _post(self, outbox: Outbox, this: _Round, claim: Claim, send_time: datetime | None) -> None:
+        try:
+            acceptance = self._reach(outbox, claim, send_time)
+        except SmsError as problem:
+            self._settle_problem(outbox, this, claim, problem)
+        except (ClaimLostError, LedgerUnreachableError) as error:
+            # Proven unsent: the look came before the first byte.
+            self._log.warning("%s Nothing of batch %d was sent.", error, claim.number)
+            self._settle(claim, lambda: outbox.release(claim))
+        except BaseException as error:
+            kind = type(error).__name__
+            self._settle(claim, lambda: outbox.doubt(claim, kind, "Interrupted while sending."))
+            raise
+        else:
+            self._accept(outbox, claim, acceptance)
+            self._failures = 0
+
+    def _reach(self, outbox: Outbox, claim: Claim, send_time: datetime | None) -> Acceptance:
         for attempt in range(1, TRIES_TO_REACH + 1):
             try:
-                return client.send(batch.phones, self.plan.text.content, self.plan.send_time, leaving=leaving)
+                return self._client.send(
+                    claim.phones, self._campaign.content, send_time, leaving=lambda: outbox.check(claim)
+                )
             except UnsentError as problem:
-                if attempt == TRIES_TO_REACH:
+                if attempt == TRIES_TO_REACH or self._stopped.is_set():
                     raise
-                self._log.warning("Batch %d: %s Trying again (%d).", batch.number, problem, attempt)
+                self._log.warning("Batch %d: %s Trying again (%d).", claim.number, problem, attempt)
                 self._pause(float(2**attempt))
-            except SmsError as problem:
-                batch.state = _STATES[problem.outcome]
-                raise
         raise AssertionError("unreachable")
 
-    def _settle(self, batch: Batch, acceptance: Acceptance) -> None:
-        batch.state = BatchState.ACCEPTED
-        batch.task_id = acceptance.task_id
-        batch.accepted = len(batch.phones)
-        if acceptance.remain_point is not None:
-            self._remain_point = acceptance.remain_point
-        if acceptance.success_count is not None and acceptance.success_count != len(batch.phones):
-            batch.accepted = max(0, min(acceptance.success_count, len(batch.phones)))
+    def _accept(self, outbox: Outbox, claim: Claim, acceptance: Acceptance) -> None:
+        total = len(claim.phones)
+        counted = total if acceptance.success_count is None else max(0, min(acceptance.success_count, total))
+        if counted != total:
             self._log.warning(
                 "Batch %d (taskId %s): the platform counts %d of %d phones and does not say which it left out; "
                 "they are not sent again.",
-                batch.number,
+                claim.number,
                 acceptance.task_id,
-                acceptance.success_count,
-                len(batch.phones),
+                counted,
+                total,
+            )
+        answer = Answer(acceptance.task_id, counted, acceptance.remain_point)
+        try:
+            self._settle(claim, lambda: outbox.accept(claim, answer), acceptance.task_id)
+        except SettledOtherwiseError as error:
+            self._log.error("%s", error)
+
+    def _settle_problem(self, outbox: Outbox, this: _Round, claim: Claim, problem: SmsError) -> None:
+        """Write down what a failed request means for its phones, and what it means for the other batches."""
+        kind, message = type(problem).__name__, problem.what
+        singled_out = len(claim.phones) == 1
+        match problem:
+            case UnsentError():
+                self._settle(claim, lambda: outbox.release(claim, kind, message))
+                self._end(problem)
+            case InDoubtError():
+                self._settle(claim, lambda: outbox.doubt(claim, kind, message))
+                self._fail(claim, problem)
+            case PhoneTooOftenError() if claim.may_have_gone_out:
+                # The phones were texted within the last minute: most likely by the attempt before this one.
+                self._settle(claim, lambda: outbox.doubt(claim, kind, message))
+                self._fail(claim, problem)
+            case PhoneTooOftenError():
+                self._put_off(outbox, this, claim, ONE_MINUTE, problem)
+            case PhoneDailyCapError() if singled_out and self._can_wait(self._until_midnight()):
+                self._put_off(outbox, this, claim, self._until_midnight(), problem)
+            case PhoneRefusedError() if singled_out or self._policy.on_phone_refused is OnPhoneRefused.FAIL:
+                self._settle(claim, lambda: outbox.refuse(claim, kind, message))
+                self._log.warning("Batch %d, phones: %d: %s", claim.number, len(claim.phones), problem)
+            case PhoneRefusedError():
+                self._log.info("Batch %d: %s Halving it to find the phone.", claim.number, message)
+                self._settle(claim, lambda: outbox.split(claim, kind, message))
+            case AccountDailyCapError():
+                self._put_off(outbox, this, claim, self._until_midnight(), problem)
+            case HttpTooManyError():
+                self._put_off(outbox, this, claim, ONE_MINUTE, problem)
+            case RefusedError():
+                self._settle(claim, lambda: outbox.refuse(claim, kind, message))
+                if isinstance(problem, UnlistedRefusalError):
+                    self._fail(claim, problem)
+                else:
+                    self._end(problem)
+            case _:
+                self._settle(claim, lambda: outbox.release(claim, kind, message))
+                self._end(problem)
+
+    def _put_off(self, outbox: Outbox, this: _Round, claim: Claim, seconds: float, problem: SmsError) -> None:
+        self._settle(claim, lambda: outbox.release(claim, type(problem).__name__, problem.what))
+        with this.lock:
+            if this.wait is None or this.wait.seconds < seconds:
+                this.wait = _Wait(seconds, problem)
+        this.over.set()
+
+    def _fail(self, claim: Claim, problem: SmsError) -> None:
+        """The other batches still go out, unless several in a row fail."""
+        self._log.error("Batch %d: %s", claim.number, problem)
+        self._problem = self._problem or problem
+        self._failures += 1
+        if self._failures >= FAILURES_IN_A_ROW:
+            self._log.error("Failed in a row: %d batches. Nothing more is sent.", self._failures)
+            self.stop()
+
+    def _end(self, error: Exception) -> None:
+        """No other batch can fare better."""
+        self._log.error("Nothing more is sent: %s", error)
+        self._problem = self._problem or error
+        self.stop()
+
+    # The ledger may be away for a while: a step is repeated, and nothing is claimed meanwhile.
+
+    def _claim(self, outbox: Outbox) -> Claim | None:
+        try:
+            return self._steadily(lambda: outbox.claim(self._client.account.app_id, self._lease))
+        except LedgerError:
+            if outbox.uncertain is not None:
+                self._unsettled.append(self._resolve(outbox.uncertain.number, "--not-sent"))
+            raise
+
+    def _settle(self, claim: Claim, step: Callable[[], None], task_id: str | None = None) -> None:
+        try:
+            self._steadily(step)
+        except LedgerError as error:
+            outcome = f"--sent {shlex.quote(task_id)}" if task_id else "--sent|--not-sent"
+            self._unsettled.append(self._resolve(claim.number, outcome))
+            raise _UnsettledError(
+                f"{error} What became of batch {claim.number} could not be written down. When the ledger is back: "
+                f"{self._unsettled[-1]}"
+            ) from None
+
+    def _steadily(self, step: Callable[[], Result]) -> Result:
+        began, seconds = self._clock(), 1.0
+        while True:
+            try:
+                result = step()
+            except LedgerUnreachableError as error:
+                if self._clock() - began >= SETTLE_LIMIT:
+                    raise
+                self._settling.clear()
+                self._log.warning("%s Trying again in %.0f s; nothing new is sent until then.", error, seconds)
+                self._pause(seconds)
+                seconds = min(seconds * 2, 15.0)
+            else:
+                self._settling.set()
+                return result
+
+    # Between the rounds: what passes by itself is waited for.
+
+    def _goes_on(self) -> bool:
+        if self._stopped.is_set():
+            return False
+        held = self._outbox.overtake()
+        states = self._outbox.states()
+        if states.get(BatchState.PLANNED):
+            return True
+        if held:
+            return self._wait_for_others(held)
+        if not states.get(BatchState.IN_DOUBT) or not self._is_still_in_doubt():
+            return False
+        match self._policy.on_in_doubt:
+            case OnInDoubt.RESEND:
+                return self._resend()
+            case OnInDoubt.WAIT:
+                return self._wait_for_evidence()
+        return False
+
+    def _wait_for_others(self, held: list[Held]) -> bool:
+        latest = max(each.lease_until for each in held)
+        seconds = max(1.0, (latest - self._outbox.database_time()).total_seconds())
+        self._log.info(
+            "Another process (%s) is sending batch %d%s; waiting for it, %.0f s at most, until its lease ends.",
+            held[0].owner,
+            held[0].number,
+            f" and {len(held) - 1} more" if len(held) > 1 else "",
+            seconds,
+        )
+        numbers = {each.number for each in held}
+        self._sleep(seconds, until=lambda: {each.number for each in self._outbox.overtake()} != numbers)
+        return True
+
+    def _resend(self) -> bool:
+        due = [row for row in self._outbox.in_doubt() if row.id not in self._resent and row.resends < MOST_RESENDS]
+        if not due:
+            return False
+        latest = max(row.lease_until for row in due).replace(tzinfo=UTC)
+        seconds = (latest - self._outbox.database_time()).total_seconds()
+        if seconds > 0:
+            self._log.info("In doubt: %d batches; sending them again in %.0f s (on_in_doubt).", len(due), seconds)
+            self._sleep(seconds)
+        self._resent.update(row.id for row in due)
+        return self._outbox.renew([row.id for row in due]) > 0
+
+    def _is_still_in_doubt(self) -> bool:
+        if not self._client.account.exclusive_account:
+            return True
+        for found in evidence.adopt(self._ledger, self._campaign.id):
+            self._log.info("Batch %d was sent: a receipt or reply names it, taskId %s.", found.number, found.taskid)
+        return bool(self._outbox.in_doubt())
+
+    def _wait_for_evidence(self) -> bool:
+        seconds = EVIDENCE_INTERVAL
+        if self._waited + seconds > self._policy.max_wait.total_seconds():
+            return False
+        self._log.info("In doubt: waiting for receipts, looking again in %.0f s.", seconds)
+        self._sleep(seconds)
+        self._waited += seconds
+        return True
+
+    def _wait(self, seconds: float, problem: SmsError) -> None:
+        if self._stopped.is_set():
+            return
+        if not self._can_wait(seconds):
+            self._end(problem)
+            return
+        self._log.info("%s Waiting %.0f s.", problem, seconds)
+        self._sleep(seconds)
+        self._waited += seconds
+
+    def _can_wait(self, seconds: float) -> bool:
+        return self._waited + seconds <= self._policy.max_wait.total_seconds()
+
+    def _sleep(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait here for up to a minute; longer only if there is no way to leave the process."""
+        if seconds > IN_PLACE and self._defer is not None:
+            self._defer(seconds, self._waited + seconds)
+        while seconds > 0 and not self._stopped.is_set() and not until():
+            self._pause(min(seconds, _LOOK_INTERVAL))
+            seconds -= _LOOK_INTERVAL
+
+    def _until_midnight(self) -> float:
+        now = self._now().astimezone(times.BEIJING)
+        midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        return (midnight - now).total_seconds() + ONE_MINUTE
+
+    # The end: what has to be said, and whether another try may help.
+
+    def _judge(self, report: Report) -> None:
+        assumes_sent = self._policy.on_in_doubt is OnInDoubt.ASSUME_SENT
+        cause = str(self._problem) if self._problem is not None else "Told to stop."
+        if self._unsettled:
+            raise self._error(report, cause, final=True)
+        if report.in_doubt and not assumes_sent:
+            final = self._policy.on_in_doubt is not OnInDoubt.WAIT
+            cause = cause if self._problem is not None else "Some phones may have been texted: no answer says so."
+            raise self._error(report, cause, final=final)
+        if report.not_sent or report.sending:
+            raise self._error(report, cause, final=isinstance(self._problem, SmsError) and not _passes(self._problem))
+        if report.expired:
+            raise self._error(
+                report,
+                "Some texts are too late and were not sent. To send them, set on_expired='send_now'.",
+                final=True,
+            )
+        if report.refused_batches or (report.refused and not report.accepted and not report.in_doubt):
+            cause = str(self._problem) if self._problem is not None else "The platform refused phones."
+            raise self._error(report, cause, final=True)
+        if report.in_doubt:
+            self._log.warning("In doubt, and taken for sent (on_in_doubt): %d phones.", report.in_doubt)
+        if report.refused:
+            self._log.warning("Refused by the platform: %d phones.", report.refused)
+
+    def _error(self, report: Report, cause: str, *, final: bool) -> CampaignError:
+        commands = [f"airflow-sms status {shlex.quote(self._campaign.name)}", *self._unsettled]
+        if not self._unsettled:
+            in_doubt = self._outbox.in_doubt() if report.in_doubt else []
+            commands += [self._resolve(row.number, "--sent|--not-sent") for row in in_doubt[:3]]
+        return CampaignError(report, cause, not final, tuple(commands))
+
+    def _resolve(self, number: int, outcome: str) -> str:
+        return f"airflow-sms resolve {shlex.quote(self._campaign.name)} --batch {number} {outcome}"
+
+
+class _TooLate(Exception):
+    """What is still planned may not go out any more."""
+
+
+class _UnsettledError(Exception):
+    """What became of a batch could not be written down."""
+
+
+def _passes(problem: SmsError) -> bool:
+    return problem.passes_by_itself
+
+
+class _Progress:
+    """Says how far a campaign is, at a bounded pace."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        campaign: Campaign,
+        log: Log,
+        clock: Callable[[], float],
+        on_accepted: Callable[[Report], None] | None,
+    ) -> None:
+        self._ledger = ledger
+        self._campaign = campaign
+        self._log = log
+        self._clock = clock
+        self._on_accepted = on_accepted
+        self._began = self._said = clock()
+        self._done_before: int | None = None
+        self._told = 0
+
+    def tell(self) -> None:
+        """Say it if it is time to."""
+        now = self._clock()
+        if now - self._said < PROGRESS_INTERVAL and (self._told or self._on_accepted is None):
+            return
+        try:
+            report = views.report(self._ledger, self._campaign.id)
+        except LedgerError:
+            return  # those that send say so
+        self._tell_task_ids(report)
+        done = report.phones - report.not_sent
+        if self._done_before is None:
+            self._done_before = done
+        if now - self._said >= PROGRESS_INTERVAL:
+            self._said = now
+            rate = (done - self._done_before) / (now - self._began)
+            self._log.info(
+                "Progress: %d of %d phones (%s), %.0f a second, %s left; %s points on the account.",
+                done,
+                report.phones,
+                report,
+                rate,
+                f"{report.not_sent / rate:.0f} s" if rate else "unknown time",
+                "unknown" if report.remain_point is None else report.remain_point,
             )
 
-    def _log_progress(self, done: int, seconds: float) -> None:
-        phones = sum(len(batch.phones) for batch in self.batches[:done])
-        total = len(self.plan.phones.included)
-        rate = phones / seconds if seconds > 0 else 0.0
-        self._log.info(
-            "Batch %d of %d, %d of %d phones, %.0f a second, %s left; %s points on the account.",
-            done,
-            len(self.batches),
-            phones,
-            total,
-            rate,
-            f"{(total - phones) / rate:.0f} s" if rate else "unknown time",
-            "unknown" if self._remain_point is None else self._remain_point,
-        )
+    def tell_task_ids(self) -> None:
+        """Say which taskIds there are so far, if there are new ones."""
+        try:
+            report = views.report(self._ledger, self._campaign.id)
+        except LedgerError:
+            return
+        self._tell_task_ids(report)
 
-
-_STATES = {
-    Outcome.UNSENT: BatchState.PLANNED,
-    Outcome.REFUSED: BatchState.REFUSED,
-    Outcome.IN_DOUBT: BatchState.IN_DOUBT,
-}
-
-
-def _others_may_go(problem: SmsError) -> bool:
-    """Whether the next batch can fare better: not if the key, the account or the text is the reason."""
-    return isinstance(problem, InDoubtError | PhoneRefusedError | UnlistedRefusalError)
+    def _tell_task_ids(self, report: Report) -> None:
+        if self._on_accepted is not None and len(report.task_ids) > self._told:
+            self._on_accepted(report)
+            self._told = len(report.task_ids)

@@ -42,7 +42,7 @@ def test_the_summary_has_the_keys_that_the_code_gives(readme: Path) -> None:
     from airflow_provider_sms.sending import Report
 
     (shown,) = [json.loads(block) for block in blocks(readme, "json")]
-    report = Report("", (), 0, 0, 0, {}, 0, 1, 0, None)
+    report = Report("", (), 0, 0, 0, 0, 0, {}, 0, 0, 1, 0, None, 1)
     assert list(shown) == list(report.summary())
 
 

@@ -1,9 +1,9 @@
-"""A campaign, batch by batch, against a platform that answers as told."""
+"""The send: what each answer means for a batch, for the others, and for the try; and what passes by itself."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,216 +11,526 @@ import pytest
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
-from airflow_provider_sms.gateway.transport import Form
-from airflow_provider_sms.sending import Campaign, CampaignError, Plan, make_plan
+from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+from airflow_provider_sms.ledger.outbox import Outbox
+from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.schema import BatchState, batch_table
+from airflow_provider_sms.ledger.views import Report
+from airflow_provider_sms.sending import CampaignError, Sender
+from tests.support.campaigns import PHONES, Campaigns, Deferred, Platform, defer
 
-ACCOUNT = Account("FAKE-APP-ID", "FAKE-APP-KEY", signature="云通信", batch_size=2)
-PHONES = [f"1380013{number:04d}" for number in range(1, 11)]
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
 UNSENT = errors.UnsentError("The platform can not be reached: Connection refused.")
-TOO_OFTEN = errors.PhoneTooOftenError("The platform refused.")
+UNLISTED = errors.UnlistedRefusalError("The platform refused: 别的.")
 NO_MONEY = errors.BalanceTooLowError("The platform refused: 余额不足.")
-FULL = object()
+TOO_OFTEN = errors.PhoneTooOftenError("The platform refused: 一分钟.")
+PHONE_CAP = errors.PhoneDailyCapError("The platform refused: 该号码今日发送次数已达上限.")
+BAD_PHONE = errors.PhoneFormatError("The platform refused: 手机号码格式不正确.")
+DAY_CAP = errors.AccountDailyCapError("The platform refused: 当日发送量已超出最大发送限制.")
+TOO_MANY = errors.HttpTooManyError("HTTP status 429.", 429)
+WRONG_HOST = errors.HttpRefusedError("HTTP status 404.", 404)
+DEAD = " ".join([*own_name().split(" ")[:-2], "99999999", "1"])
+BATCHES = [tuple(PHONES[start : start + 2]) for start in range(0, 10, 2)]
 
 
-class Platform:
-    """Answers each request with the next of a list, then accepts."""
-
-    def __init__(self, *answers: object) -> None:
-        self.answers = list(answers)
-        self.requests: list[tuple[str, ...]] = []
-
-    def send(
-        self,
-        phones: Sequence[str],
-        content: str,
-        send_time: datetime | None = None,
-        *,
-        leaving: Callable[[], None] | None = None,
-    ) -> Acceptance:
-        answer = self.answers.pop(0) if self.answers else FULL
-        self.requests.append(tuple(phones))
-        if not isinstance(answer, errors.UnsentError):
-            assert leaving is not None
-            leaving()
-        if isinstance(answer, BaseException):
-            raise answer
-        if isinstance(answer, Acceptance):
-            return answer
-        return Acceptance(f"T{len(self.requests)}", len(phones), 1000 - len(self.requests))
+def states(campaigns: Campaigns) -> list[str]:
+    return [row.state for row in campaigns.batches()]
 
 
-def plan(phones: Sequence[str] = PHONES, **changes: object) -> Plan:
-    return make_plan(ACCOUNT, phones, "您好", **changes)  # type: ignore[arg-type]
+def failure(campaigns: Campaigns, platform: Platform, **changes: object) -> CampaignError:
+    with pytest.raises(CampaignError) as caught:
+        campaigns.run(platform, **changes)  # type: ignore[arg-type]
+    return caught.value
 
 
-def campaign(**changes: object) -> tuple[Campaign, list[float]]:
-    pauses: list[float] = []
-    return Campaign(plan(), "c", pause=pauses.append, **changes), pauses  # type: ignore[arg-type]
+class TestAccepted:
+    def test_every_batch_goes_out_once_and_the_ledger_says_so(self, campaigns: Campaigns) -> None:
+        platform = Platform()
+        report = campaigns.run(platform)
+        assert platform.requests == BATCHES
+        assert (report.accepted, report.not_sent, report.in_doubt, report.refused) == (10, 0, 0, 0)
+        assert report.task_ids == ("T1", "T2", "T3", "T4", "T5")
+        assert report.remain_point == 995
+        assert {row.account for row in campaigns.batches()} == {"FAKE-APP-ID"}
+
+    def test_the_claim_is_in_the_ledger_before_the_first_byte(self, campaigns: Campaigns) -> None:
+        seen: list[list[str]] = []
+
+        def look(platform: Platform) -> None:
+            seen.append(states(campaigns))
+
+        campaigns.run(Platform(look, look), PHONES[:4])
+        assert seen == [["sending", "planned"], ["accepted", "sending"]]
+
+    def test_a_retry_of_a_campaign_that_is_done_sends_nothing_and_says_the_same(self, campaigns: Campaigns) -> None:
+        first = campaigns.run(Platform())
+        again = Platform()
+        assert campaigns.run(again) == first
+        assert again.requests == []
+
+    def test_fewer_counted_than_sent_is_said_and_not_repeated(
+        self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        report = campaigns.run(Platform(Acceptance("T9", 1, 7)), PHONES[:2])
+        assert (report.accepted, report.refused, report.refused_batches) == (1, 1, 0)
+        assert "counts 1 of 2 phones" in caplog.text
+
+    def test_task_ids_are_told_with_those_of_earlier_tries(self, campaigns: Campaigns) -> None:
+        told: list[Report] = []
+        failure(campaigns, Platform(None, NO_MONEY), on_accepted=told.append)
+        assert told[-1].task_ids == ("T1",)
+        campaigns.run(Platform(Acceptance("U1", None, None)), on_accepted=told.append)
+        assert told[-1].task_ids == ("T1", "U1", "T2", "T3", "T4")
+
+    def test_several_in_flight_send_each_batch_once(self, campaigns: Campaigns) -> None:
+        platform = Platform()
+        phones = [f"138{number:08d}" for number in range(101)]
+        report = campaigns.run(platform, phones, max_in_flight=8)
+        assert sorted(platform.accepted) == phones
+        assert report.accepted == 101
+        assert len(set(report.task_ids)) == 51
 
 
-def test_batches_go_out_one_after_the_other_and_every_task_id_is_told_at_once() -> None:
-    platform, told = Platform(), []
-    sending, _ = campaign()
-    report = sending.send(platform, lambda ids: told.append(list(ids)))  # type: ignore[arg-type]
-    assert platform.requests == [tuple(PHONES[start : start + 2]) for start in range(0, 10, 2)]
-    assert told == [[f"T{last}" for last in range(1, count + 1)] for count in range(1, 6)]
-    assert report.summary() == {
-        "campaign": "c",
-        "taskIds": ["T1", "T2", "T3", "T4", "T5"],
-        "accepted": 10,
-        "refused": 0,
-        "inDoubt": 0,
-        "excluded": 0,
-        "excludedByReason": {},
-        "notSent": 0,
-        "segments": 1,
-        "points": 10,
-        "remainPoint": 995,
-    }
+class TestUnsent:
+    def test_it_is_tried_again_in_place(self, campaigns: Campaigns) -> None:
+        platform = Platform(UNSENT, UNSENT, None)
+        assert campaigns.run(platform, PHONES[:2]).accepted == 2
+        assert campaigns.pauses == [2.0, 4.0]
+
+    def test_after_a_few_tries_the_batch_stays_planned_and_a_retry_of_the_task_carries_on(
+        self, campaigns: Campaigns
+    ) -> None:
+        error = failure(campaigns, Platform(None, UNSENT, UNSENT, UNSENT, UNSENT))
+        assert error.passes_by_itself
+        assert states(campaigns) == ["accepted", "planned", "planned", "planned", "planned"]
+        again = Platform()
+        assert campaigns.run(again).accepted == 10
+        assert again.requests == BATCHES[1:]
+
+    def test_a_lease_that_ended_before_the_first_byte_keeps_the_request_back(self, campaigns: Campaigns) -> None:
+        def lease_ends(platform: Platform) -> None:
+            campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
+
+        platform = Platform(lease_ends, None)
+        assert campaigns.run(platform, PHONES[:2]).accepted == 2
+        assert platform.requests == BATCHES[:1]
+
+    def test_a_batch_that_another_has_put_in_doubt_meanwhile_does_not_leave(self, campaigns: Campaigns) -> None:
+        def overtaken(platform: Platform) -> None:
+            campaigns.change_batches(state=BatchState.IN_DOUBT)
+
+        platform = Platform(overtaken, None)
+        assert campaigns.run(platform, PHONES[:2]).accepted == 2
+        assert platform.requests == BATCHES[:1]
+
+    def test_a_send_time_that_is_too_soon_is_refused_before_anything_is_stored(self, campaigns: Campaigns) -> None:
+        with pytest.raises(errors.SendTimeError):
+            campaigns.run(Platform(), send_time=campaigns.now + timedelta(minutes=20))
+        assert campaigns.batches() == []
 
 
-def test_what_did_not_leave_is_tried_again_and_waited_for() -> None:
-    platform = Platform(UNSENT, UNSENT)
-    sending, pauses = campaign()
-    assert sending.send(platform).accepted == 10  # type: ignore[arg-type]
-    assert len(platform.requests) == 7
-    assert pauses == [2.0, 4.0]
+class TestRefused:
+    @pytest.mark.parametrize("refusal", [NO_MONEY, WRONG_HOST], ids=["balance", "host"])
+    def test_what_a_person_can_lift_ends_the_try_for_good_and_a_clear_carries_on(
+        self, campaigns: Campaigns, refusal: errors.RefusedError
+    ) -> None:
+        error = failure(campaigns, Platform(None, refusal))
+        assert not error.passes_by_itself
+        assert refusal.remedy in str(error)
+        assert states(campaigns) == ["accepted", "refused", "planned", "planned", "planned"]
+        again = Platform()
+        assert campaigns.run(again).accepted == 10
+        assert again.requests == BATCHES[1:]
+
+    def test_a_refusal_that_nobody_knows_is_never_repeated_and_the_others_go_out(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(None, UNLISTED))
+        assert not error.passes_by_itself
+        assert (error.report.accepted, error.report.refused) == (8, 2)
+        again = Platform()
+        assert failure(campaigns, again).report.refused == 2
+        assert again.requests == []
+
+    def test_three_of_them_in_a_row_stop_the_campaign(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(None, UNLISTED, UNLISTED, UNLISTED))
+        assert (error.report.refused, error.report.not_sent) == (6, 2)
+        assert not error.passes_by_itself
+
+    def test_three_that_are_not_in_a_row_do_not(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(UNLISTED, None, UNLISTED, None, UNLISTED))
+        assert (error.report.accepted, error.report.refused) == (4, 6)
 
 
-def test_a_platform_that_stays_away_ends_the_campaign_with_nobody_texted() -> None:
-    platform = Platform(*[UNSENT] * 20)
-    sending, _ = campaign()
-    with pytest.raises(CampaignError) as ended:
-        sending.send(platform)  # type: ignore[arg-type]
-    assert len(platform.requests) == 4
-    assert ended.value.report.not_sent == 10
-    assert not sending.may_have_texted
+class TestPhoneRefused:
+    def test_the_batch_is_halved_until_the_phone_stands_alone(
+        self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        platform = Refusing({PHONES[6]: BAD_PHONE})
+        report = campaigns.run(platform, batch_size=8)
+        assert sorted(platform.accepted) == sorted(set(PHONES) - {PHONES[6]})
+        assert (report.accepted, report.refused, report.refused_batches) == (9, 1, 0)
+        assert "Refused by the platform: 1 phones" in caplog.text
+        assert platform.alone == [PHONES[6]]
+
+    def test_a_phone_that_stood_alone_is_not_tried_again_by_a_clear(self, campaigns: Campaigns) -> None:
+        campaigns.run(Refusing({PHONES[6]: BAD_PHONE}), batch_size=8)
+        again = Platform()
+        assert campaigns.run(again, batch_size=8).refused == 1
+        assert again.requests == []
+
+    def test_fail_refuses_the_whole_batch_and_sends_the_others(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Refusing({PHONES[1]: BAD_PHONE}), on_phone_refused="fail")
+        assert (error.report.accepted, error.report.refused) == (8, 2)
+        assert not error.passes_by_itself
+
+    def test_a_campaign_of_which_no_phone_is_taken_fails(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Refusing({PHONES[0]: BAD_PHONE}), phones=PHONES[:1])
+        assert not error.passes_by_itself
+        assert error.report.refused == 1
+
+    def test_a_half_that_is_refused_as_too_often_has_probably_gone_out_before(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(BAD_PHONE, TOO_OFTEN, None), phones=PHONES[:2])
+        assert (error.report.in_doubt, error.report.accepted) == (1, 1)
+        assert not error.passes_by_itself
+
+    def test_a_daily_cap_of_one_phone_alone_is_waited_for_if_that_is_allowed(self, campaigns: Campaigns) -> None:
+        campaigns.now = datetime(2030, 1, 31, 15, 30, tzinfo=UTC)  # half an hour before midnight in Beijing
+        with pytest.raises(Deferred) as deferred:
+            campaigns.run(
+                Refusing({PHONES[0]: PHONE_CAP}), PHONES[:2], defer=defer, max_wait=timedelta(hours=1), valid_for=YEARS
+            )
+        assert deferred.value.seconds == 31 * 60
+
+    def test_a_daily_cap_of_one_phone_does_not_keep_the_others(self, campaigns: Campaigns) -> None:
+        report = campaigns.run(Refusing({PHONES[0]: PHONE_CAP}))
+        assert (report.accepted, report.refused) == (9, 1)
 
 
-def test_a_batch_in_doubt_is_never_repeated_and_the_others_still_go() -> None:
-    platform = Platform(FULL, LOST)
-    sending, _ = campaign()
-    with pytest.raises(CampaignError, match="8 accepted, 0 refused, 2 in doubt, 0 not sent") as ended:
-        sending.send(platform)  # type: ignore[arg-type]
-    assert platform.requests.count(tuple(PHONES[2:4])) == 1
-    assert ended.value.report.task_ids == ("T1", "T3", "T4", "T5")
-    assert sending.may_have_texted
+YEARS = timedelta(days=3650)
 
 
-def test_three_in_doubt_in_a_row_stop_the_campaign() -> None:
-    platform = Platform(LOST, LOST, LOST)
-    sending, _ = campaign()
-    with pytest.raises(CampaignError) as ended:
-        sending.send(platform)  # type: ignore[arg-type]
-    assert (ended.value.report.in_doubt, ended.value.report.not_sent) == (6, 4)
-    assert len(platform.requests) == 3
+class Refusing(Platform):
+    """Refuses every request that holds one of these phones."""
+
+    def __init__(self, bad: dict[str, errors.RefusedError]) -> None:
+        super().__init__()
+        self.bad = bad
+        self.alone: list[str] = []
+
+    def send(self, phones, content, send_time=None, *, leaving):  # type: ignore[no-untyped-def]
+        for phone, refusal in self.bad.items():
+            if phone in phones:
+                leaving()
+                if len(phones) == 1:
+                    self.alone.append(phone)
+                raise refusal
+        return super().send(phones, content, send_time, leaving=leaving)
 
 
-def test_an_acceptance_in_between_starts_the_count_anew() -> None:
-    platform = Platform(LOST, LOST, FULL, LOST, LOST)
-    sending, _ = campaign()
-    with pytest.raises(CampaignError) as ended:
-        sending.send(platform)  # type: ignore[arg-type]
-    assert (ended.value.report.accepted, ended.value.report.in_doubt, ended.value.report.not_sent) == (2, 8, 0)
+class TestWaiting:
+    @pytest.mark.parametrize("refusal", [TOO_OFTEN, TOO_MANY])
+    def test_a_minute_is_waited_in_place_and_the_whole_batch_sent_again(
+        self, campaigns: Campaigns, refusal: errors.RefusedError
+    ) -> None:
+        platform = Platform(None, refusal)
+        assert campaigns.run(platform).accepted == 10
+        assert sum(campaigns.pauses) == 60
+        assert platform.requests == [BATCHES[0], BATCHES[1], *BATCHES[1:]]
+
+    def test_what_takes_longer_than_max_wait_fails_as_retryable_and_nothing_is_lost(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(None, DAY_CAP))
+        assert error.passes_by_itself
+        assert states(campaigns) == ["accepted", "planned", "planned", "planned", "planned"]
+        assert campaigns.pauses == []
+
+    def test_waits_add_up_within_a_try(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(*[TOO_OFTEN] * 10), phones=PHONES[:2])
+        assert error.passes_by_itself
+        assert sum(campaigns.pauses) == 300
+
+    def test_what_was_waited_before_a_deferral_counts(self, campaigns: Campaigns) -> None:
+        failure(campaigns, Platform(TOO_OFTEN), phones=PHONES[:2], waited=250.0)
+        assert campaigns.pauses == []
+
+    def test_a_long_wait_leaves_the_process(self, campaigns: Campaigns) -> None:
+        campaigns.now = datetime(2030, 1, 31, 14, 0, tzinfo=UTC)
+        with pytest.raises(Deferred) as deferred:
+            campaigns.run(Platform(DAY_CAP), defer=defer, max_wait=timedelta(hours=3), valid_for=YEARS)
+        assert deferred.value.seconds == deferred.value.waited == 2 * 3600 + 60
+        assert set(states(campaigns)) == {"planned"}
 
 
-def test_a_refusal_for_one_phone_s_sake_lets_the_other_batches_go() -> None:
-    platform = Platform(TOO_OFTEN)
-    sending, _ = campaign()
-    with pytest.raises(CampaignError) as ended:
-        sending.send(platform)  # type: ignore[arg-type]
-    assert (ended.value.report.accepted, ended.value.report.refused) == (8, 2)
+class TestInDoubt:
+    def test_the_others_still_go_out_and_the_try_fails_for_good(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(None, LOST))
+        assert not error.passes_by_itself
+        assert (error.report.accepted, error.report.in_doubt) == (8, 2)
+        assert "airflow-sms status dag/run/send" in str(error)
+        assert "airflow-sms resolve dag/run/send --batch 2 --sent|--not-sent" in str(error)
+
+    def test_a_clear_does_not_repeat_it(self, campaigns: Campaigns) -> None:
+        failure(campaigns, Platform(None, LOST))
+        again = Platform()
+        assert failure(campaigns, again).report.in_doubt == 2
+        assert again.requests == []
+
+    def test_three_in_a_row_stop_the_campaign_early(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(LOST, LOST, LOST))
+        assert (error.report.in_doubt, error.report.not_sent) == (6, 4)
+        assert not error.passes_by_itself
+
+    def test_assume_sent_ends_well_and_says_so(self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture) -> None:
+        report = campaigns.run(Platform(None, LOST), on_in_doubt="assume_sent")
+        assert (report.accepted, report.in_doubt) == (8, 2)
+        assert "taken for sent (on_in_doubt): 2 phones" in caplog.text
+
+    def test_resend_waits_for_the_lease_and_sends_once_more(self, campaigns: Campaigns) -> None:
+        def lease_over(seconds: float) -> None:
+            campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
+            campaigns.pauses += [seconds]
+
+        platform = Platform(None, LOST)
+        report = campaigns.run(platform, on_in_doubt="resend", defer=lambda seconds, waited: lease_over(seconds))
+        assert report.accepted == 10
+        assert platform.requests == [*BATCHES, BATCHES[1]]
+        assert 60 < campaigns.pauses[0] <= 90
+
+    def test_a_resend_that_is_refused_as_too_often_probably_went_out_and_stays_in_doubt(
+        self, campaigns: Campaigns
+    ) -> None:
+        failure(campaigns, Platform(LOST), phones=PHONES[:2])
+        campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
+        again = Platform(TOO_OFTEN)
+        error = failure(campaigns, again, phones=PHONES[:2], on_in_doubt="resend")
+        assert error.report.in_doubt == 2
+        assert len(again.requests) == 1
+
+    def test_a_batch_is_resent_once_a_try_and_three_times_in_all(self, campaigns: Campaigns) -> None:
+        requests = 0
+        for _ in range(6):
+            platform = Platform(LOST, LOST)
+            failure(campaigns, platform, phones=PHONES[:2], on_in_doubt="resend")
+            requests += len(platform.requests)
+            campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
+        assert requests == 1 + 3
+
+    def test_wait_leaves_the_process_to_look_for_receipts_later(self, campaigns: Campaigns) -> None:
+        with pytest.raises(Deferred) as deferred:
+            campaigns.run(Platform(None, LOST), on_in_doubt="wait", defer=defer)
+        assert deferred.value.seconds == 120
+
+    def test_wait_fails_as_retryable_when_nothing_comes(self, campaigns: Campaigns) -> None:
+        error = failure(campaigns, Platform(None, LOST), on_in_doubt="wait")
+        assert error.passes_by_itself
+        assert error.report.in_doubt == 2
+        assert sum(campaigns.pauses) == 240
 
 
-def test_a_refusal_for_the_account_s_sake_stops_the_campaign() -> None:
-    platform = Platform(FULL, NO_MONEY)
-    sending, _ = campaign()
-    with pytest.raises(CampaignError, match="Top up") as ended:
-        sending.send(platform)  # type: ignore[arg-type]
-    report = ended.value.report
-    assert (report.accepted, report.refused, report.not_sent) == (2, 2, 6)
-    assert len(platform.requests) == 2
+class TestTimes:
+    def test_what_is_left_after_valid_for_expires(self, campaigns: Campaigns) -> None:
+        failure(campaigns, Platform(None, UNSENT, UNSENT, UNSENT, UNSENT))
+        campaigns.now += timedelta(hours=25)
+        again = Platform()
+        error = failure(campaigns, again)
+        assert again.requests == []
+        assert (error.report.accepted, error.report.expired) == (2, 8)
+        assert not error.passes_by_itself
+        assert "on_expired='send_now'" in str(error)
+
+    def test_send_now_sends_even_what_has_expired(self, campaigns: Campaigns) -> None:
+        failure(campaigns, Platform(None, UNSENT, UNSENT, UNSENT, UNSENT))
+        campaigns.now += timedelta(hours=25)
+        failure(campaigns, Platform())
+        assert campaigns.run(Platform(), on_expired="send_now").accepted == 10
+
+    def test_a_send_time_is_handed_on(self, campaigns: Campaigns) -> None:
+        platform = Platform()
+        later = (campaigns.now + timedelta(hours=2)).replace(microsecond=0)
+        campaigns.run(platform, PHONES[:2], send_time=later)
+        assert platform.send_times == [later]
+
+    def test_a_send_time_that_has_gone_stale_expires(self, campaigns: Campaigns) -> None:
+        later = (campaigns.now + timedelta(hours=2)).replace(microsecond=0)
+        failure(campaigns, Platform(None, UNSENT, UNSENT, UNSENT, UNSENT), send_time=later)
+        campaigns.now += timedelta(minutes=100)
+        error = failure(campaigns, Platform(), send_time=later)
+        assert (error.report.accepted, error.report.expired) == (2, 8)
+
+    def test_or_goes_out_at_once_if_that_is_wanted(self, campaigns: Campaigns) -> None:
+        later = (campaigns.now + timedelta(hours=2)).replace(microsecond=0)
+        failure(campaigns, Platform(None, UNSENT, UNSENT, UNSENT, UNSENT), send_time=later)
+        campaigns.now += timedelta(minutes=100)
+        platform = Platform()
+        assert campaigns.run(platform, send_time=later, on_expired="send_now").accepted == 10
+        assert set(platform.send_times) == {None}
+
+    def test_valid_for_counts_from_the_send_time(self, campaigns: Campaigns) -> None:
+        later = (campaigns.now + timedelta(hours=48)).replace(microsecond=0)
+        failure(campaigns, Platform(UNSENT, UNSENT, UNSENT, UNSENT), send_time=later)
+        campaigns.now += timedelta(hours=30)
+        assert campaigns.run(Platform(), send_time=later).accepted == 10
 
 
-def test_a_refused_campaign_has_texted_nobody() -> None:
-    sending, _ = campaign()
-    with pytest.raises(CampaignError):
-        sending.send(Platform(NO_MONEY))  # type: ignore[arg-type]
-    assert not sending.may_have_texted
+class TestStopping:
+    def test_after_a_signal_nothing_more_is_claimed_and_what_is_under_way_is_settled(
+        self, campaigns: Campaigns
+    ) -> None:
+        senders: list[Sender] = []
+        platform = Platform(None, lambda platform: senders[0].stop())
+        error = failure(campaigns, platform, before_sending=senders.append)
+        assert error.passes_by_itself
+        assert states(campaigns) == ["accepted", "accepted", "planned", "planned", "planned"]
+
+    def test_airflow_s_own_time_out_lets_the_request_end_first(self, campaigns: Campaigns) -> None:
+        class TaskTimeout(BaseException):
+            pass
+
+        timed_out = threading.Event()
+
+        def interrupted(report: Report) -> None:
+            timed_out.set()
+            raise TaskTimeout
+
+        platform = Platform(None, lambda platform: timed_out.wait(10) and None)
+        with pytest.raises(TaskTimeout):
+            campaigns.run(platform, on_accepted=interrupted)
+        assert states(campaigns)[:3] == ["accepted", "accepted", "planned"]
+
+    def test_a_bug_on_the_way_leaves_the_batch_in_doubt_and_the_rest_planned(self, campaigns: Campaigns) -> None:
+        failure(campaigns, Platform(None, RuntimeError("a bug")))
+        assert states(campaigns) == ["accepted", "in_doubt", "planned", "planned", "planned"]
 
 
-@pytest.mark.parametrize(("counted", "accepted", "refused"), [(1, 9, 1), (0, 8, 2), (5, 10, 0), (None, 10, 0)])
-def test_partial_acceptance_is_reported_and_not_repeated(
-    counted: int | None, accepted: int, refused: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    platform = Platform(Acceptance("T1", counted, None))
-    sending, _ = campaign()
-    with caplog.at_level(logging.WARNING):
-        report = sending.send(platform)  # type: ignore[arg-type]
-    assert (report.accepted, report.refused, report.points) == (accepted, refused, accepted)
-    assert len(platform.requests) == 5
-    assert ("does not say which" in caplog.text) is (counted in (0, 1, 5))
+class TestOthers:
+    """Batches that another process is sending, as far as anybody knows."""
+
+    def held_by(self, campaigns: Campaigns, owner: str, seconds: float = 60) -> None:
+        failure(campaigns, Platform(None, UNSENT, UNSENT, UNSENT, UNSENT), phones=PHONES[:4])
+        campaigns.change_batches(
+            batch_table.c.state == BatchState.PLANNED,
+            state=BatchState.SENDING,
+            owner=owner,
+            lease_until=(datetime.now(UTC) + timedelta(seconds=seconds)).replace(tzinfo=None),
+            claimed_at=datetime.now(UTC).replace(tzinfo=None),
+        )
+        campaigns.pauses.clear()
+
+    def test_one_that_is_provably_dead_is_not_waited_for(self, campaigns: Campaigns) -> None:
+        self.held_by(campaigns, DEAD)
+        error = failure(campaigns, Platform(), phones=PHONES[:4])
+        assert campaigns.pauses == []
+        assert error.report.in_doubt == 2
+
+    def test_one_on_another_host_is_waited_for_and_the_log_says_so(
+        self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.held_by(campaigns, "elsewhere boot 1 2 3", seconds=50)
+        with caplog.at_level(logging.INFO):
+            campaigns.pauses = Ending(campaigns, after=3)
+            error = failure(campaigns, Platform(), phones=PHONES[:4])
+        assert "Another process (elsewhere boot 1 2 3) is sending batch 2; waiting for it" in caplog.text
+        assert error.report.in_doubt == 2
+
+    def test_a_lease_longer_than_a_minute_is_waited_for_outside_the_process(self, campaigns: Campaigns) -> None:
+        self.held_by(campaigns, "elsewhere boot 1 2 3", seconds=90)
+        with pytest.raises(Deferred) as deferred:
+            campaigns.run(Platform(), PHONES[:4], defer=defer)
+        assert 80 < deferred.value.seconds <= 90
+
+    def test_an_answer_that_comes_after_the_lease_still_counts(self, campaigns: Campaigns) -> None:
+        class Slow(Platform):
+            def send(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+                answer = super().send(*args, **kwargs)
+                campaigns.change_batches(state=BatchState.IN_DOUBT)
+                return answer
+
+        assert campaigns.run(Slow(), PHONES[:2]).accepted == 2
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(), MemoryError()])
-def test_an_interruption_while_a_request_is_out_leaves_it_in_doubt(interruption: BaseException) -> None:
-    sending, _ = campaign()
-    with pytest.raises(type(interruption)):
-        sending.send(Platform(FULL, interruption))  # type: ignore[arg-type]
-    assert sending.may_have_texted
-    assert (sending.report().accepted, sending.report().in_doubt, sending.report().not_sent) == (2, 2, 6)
+class Ending(list[float]):
+    """Pauses after some of which every lease has ended."""
+
+    def __init__(self, campaigns: Campaigns, after: int) -> None:
+        super().__init__()
+        self._campaigns, self._after = campaigns, after
+
+    def append(self, seconds: float) -> None:
+        super().append(seconds)
+        if len(self) == self._after:
+            self._campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
 
 
-def test_progress_is_told_at_a_bounded_pace(caplog: pytest.LogCaptureFixture) -> None:
-    ticks = iter(range(0, 1000, 4))
-    sending, _ = campaign(clock=lambda: float(next(ticks)))
-    with caplog.at_level(logging.INFO):
-        sending.send(Platform())  # type: ignore[arg-type]
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
-    assert "Batch 3 of 5, 6 of 10 phones" in told[0]
-    assert "Batch 5 of 5" in told[1]
+class TestTheLedgerGoesAway:
+    def test_a_settle_is_repeated_and_nothing_is_claimed_meanwhile(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        away = Away(monkeypatch, "accept", times=3)
+        platform = Platform()
+        assert campaigns.run(platform, max_in_flight=2).accepted == 10
+        assert away.calls >= 4
+        assert campaigns.pauses[:3] == [1.0, 2.0, 4.0]
+        assert sorted(platform.requests) == BATCHES
+
+    def test_after_five_minutes_the_task_id_and_the_command_are_in_the_message(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Away(monkeypatch, "accept", times=10_000)
+        platform = Platform()
+        error = failure_in_time(campaigns, platform)
+        assert "airflow-sms resolve dag/run/send --batch 1 --sent T1" in str(error)
+        assert not error.passes_by_itself
+        assert platform.requests == BATCHES[:1]
+        monkeypatch.undo()
+        again = Platform()
+        # This process is alive, and so is its claim; another one would find its owner dead.
+        campaigns.change_batches(batch_table.c.number == 1, owner=DEAD)
+        assert failure(campaigns, again).report.in_doubt == 2
+        assert again.requests == BATCHES[1:]
+
+    def test_before_anything_has_left_the_try_fails_as_retryable(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Away(monkeypatch, "claim", times=10_000)
+        platform = Platform()
+        error = failure_in_time(campaigns, platform)
+        assert error.passes_by_itself
+        assert platform.requests == []
 
 
-def test_no_log_line_shows_a_phone(caplog: pytest.LogCaptureFixture) -> None:
-    sending, _ = campaign()
-    with caplog.at_level(logging.DEBUG), pytest.raises(CampaignError):
-        sending.send(Platform(LOST, TOO_OFTEN, UNSENT, Acceptance("T", 1, 1)))  # type: ignore[arg-type]
-    assert not any(phone in caplog.text for phone in PHONES)
+class Away:
+    """A step of the outbox that finds the ledger away for some times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: str, times: int) -> None:
+        self.calls = 0
+        real = getattr(Outbox, step)
+
+        def away(outbox: Outbox, *args: object) -> object:
+            self.calls += 1
+            if self.calls <= times:
+                raise LedgerUnreachableError("The ledger (postgresql on nowhere) says: away.")
+            return real(outbox, *args)
+
+        monkeypatch.setattr(Outbox, step, away)
 
 
-class TestPlan:
-    def test_the_plan_says_what_it_costs(self) -> None:
-        made = make_plan(ACCOUNT, PHONES[:3], "好" * 70)
-        assert (made.text.segments, made.points, len(made.batches)) == (2, 6, 2)
+def failure_in_time(campaigns: Campaigns, platform: Platform) -> CampaignError:
+    """Fail with a clock that each pause moves on."""
 
-    def test_an_argument_beats_the_connection(self) -> None:
-        assert len(plan(batch_size=10).batches) == 1
+    def hurry(sender: Sender) -> None:
+        sender._clock = lambda: sum(campaigns.pauses)
 
-    def test_three_hundred_thousand_phones_are_too_many_for_one_task(self) -> None:
-        with pytest.raises(errors.PhonesError, match=r"phones: 300,000 in one task.*expand"):
-            plan([f"138{number:08d}" for number in range(300_000)])
-
-    def test_a_hundred_thousand_are_not(self) -> None:
-        assert len(plan([f"138{number:08d}" for number in range(100_000)], batch_size=500).batches) == 200
-
-    @pytest.mark.parametrize(
-        ("changes", "said"),
-        [
-            ({"batch_size": 0}, "batch_size: 0"),
-            ({"batch_size": 100_001}, "batch_size: 100001 is"),
-            ({"send_time": datetime.now(UTC) - timedelta(days=1)}, "send_time: .*is past"),
-            ({"send_time": "tomorrow"}, "send_time: not a time"),
-        ],
-    )
-    def test_mistakes_are_found_before_anything_is_sent(self, changes: dict[str, object], said: str) -> None:
-        with pytest.raises(errors.InputError, match=said):
-            plan(**changes)
+    return failure(campaigns, platform, before_sending=hurry)
 
 
-def test_no_repr_shows_a_phone_or_the_text_to_a_traceback_that_prints_variables() -> None:
-    sending, _ = campaign()
-    shown = repr([sending.plan, sending.plan.phones, sending.plan.text, *sending.batches, Form({"appKey": PHONES[0]})])
-    assert not any(phone in shown for phone in PHONES)
-    assert "您好" not in shown
+def test_the_lease_is_the_request_s_deadline_and_half_a_minute(campaigns: Campaigns) -> None:
+    account = Account("FAKE-APP-ID", "FAKE-APP-KEY", timeout=100)
+    campaigns.run(Platform(account=account), PHONES[:2])
+    (row,) = campaigns.batches()
+    assert row.lease_until - row.claimed_at == timedelta(seconds=130)
+
+
+def test_moving_to_a_second_account_carries_on(campaigns: Campaigns) -> None:
+    failure(campaigns, Platform(None, NO_MONEY))
+    other = Account("FAKE-OTHER-ID", "FAKE-OTHER-KEY", batch_size=5)
+    platform = Platform(account=other)
+    assert campaigns.run(platform).accepted == 10
+    assert [row.account for row in campaigns.batches()] == ["FAKE-APP-ID", *["FAKE-OTHER-ID"] * 4]

@@ -4,6 +4,7 @@
     ├── InputError                  ours to refuse: nothing was sent, correct the named field
     │   ├── AccountError            the connection's settings
     │   ├── PhonesError             the phones
+    │   │   └── PhonesSourceError   the file, the storage or the database that they come from
     │   ├── TextError               the text
     │   └── SendTimeError           the time to send at
     ├── UnsentError                 proven unsent: no byte of the request left; repeat as you like
@@ -29,13 +30,16 @@
 
 `outcome` says what a failed *send* means for the phones of the request; a balance question changes nothing
 and may always be asked again. `passes_by_itself` says whether the same request can succeed later although
-nobody changes anything. No message here carries a key, a phone or a text.
+nobody changes anything, `can_be_lifted` whether a refused one can after somebody did. No message here carries a
+key, a phone or a text.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+Refusal = TypeVar("Refusal", bound="SmsError")
 
 
 class Outcome(Enum):
@@ -65,6 +69,11 @@ class SmsError(Exception):
         return type(self), (self.what,)
 
 
+def every_error(root: type[Refusal]) -> list[type[Refusal]]:
+    """List a branch of the tree, itself included."""
+    return [root, *(each for child in root.__subclasses__() for each in every_error(child))]
+
+
 class InputError(SmsError, ValueError):
     """What was handed in can not be sent; the message names the field and the remedy."""
 
@@ -77,6 +86,12 @@ class AccountError(InputError):
 
 class PhonesError(InputError):
     """The phones are not usable."""
+
+
+class PhonesSourceError(PhonesError):
+    """Where the phones come from can not be read now; nothing was sent, and another try may fare better."""
+
+    passes_by_itself = True
 
 
 class TextError(InputError):
@@ -103,6 +118,7 @@ class RefusedError(SmsError):
     """
 
     outcome = Outcome.REFUSED
+    can_be_lifted: ClassVar[bool] = True
 
     def __init__(self, what: str, platform_message: str = "") -> None:
         super().__init__(what)
@@ -162,6 +178,7 @@ class PhoneRefusedError(RefusedError):
 class PhoneFormatError(PhoneRefusedError):
     """The platform does not take a phone of the request for a number."""
 
+    can_be_lifted = False
     remedy = "Look for numbers that are not mainland mobiles; a smaller batch_size narrows it down."
 
 
@@ -182,6 +199,7 @@ class PhoneTooOftenError(PhoneRefusedError):
 class UnlistedRefusalError(RefusedError):
     """The platform refused with a message that its interface document does not list."""
 
+    can_be_lifted = False
     remedy = "Ask the platform's support what the message means."
 
 

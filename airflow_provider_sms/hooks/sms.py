@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -14,11 +16,14 @@ from airflow_provider_sms.get_provider_info import get_provider_info
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+    from pathlib import Path
 
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_sms.gateway.account import Account
     from airflow_provider_sms.gateway.client import SmsClient
+    from airflow_provider_sms.policy import Policy
+    from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
 
 class SmsHook(BaseHook):
@@ -65,31 +70,47 @@ class SmsHook(BaseHook):
 
     def send_group(
         self,
-        phones: str | Iterable[str | int],
+        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path,
         content: str,
         send_time: datetime | str | None = None,
         *,
         batch_size: int | None = None,
+        campaign_key: str | None = None,
+        policy: Policy | None = None,
     ) -> dict[str, Any]:
-        """Send one text to a group. Not protected against repeats: called twice, it sends twice.
+        """Send one text to a group, each phone once for a campaign key.
 
-        :param phones: comma text or any iterable of mainland mobiles; duplicates and malformed ones are left out.
+        Without a key it is not protected against repeats: called twice, it sends twice.
+
+        :param phones: what the operator's `phones` takes; duplicates and malformed ones are left out.
         :param content: the text; the connection's signature is added where it has none.
         :param send_time: aware, or naive or text for Beijing time, at least 31 minutes from now; None for at once.
         :param batch_size: phones in one request; None for the connection's.
+        :param campaign_key: what makes it the same campaign: called again with it, what is left is sent.
+        :param policy: what to do where nobody else can decide; None for the operator's defaults.
         :returns: the summary: `campaign, taskIds, accepted, refused, inDoubt, excluded, notSent, segments, points,
             remainPoint`, counted in phones.
         :raises InputError: something can not be sent; nothing was.
+        :raises LedgerError: the ledger can not be used; nothing was sent.
         :raises CampaignError: phones were refused, are in doubt or were not sent; its `report` counts them.
 
         Interface document: 1.发送接口.
         """
-        from airflow_provider_sms.sending import Campaign, make_plan
+        from airflow_provider_sms import recipients, settings
+        from airflow_provider_sms.ledger.keys import CampaignKey
+        from airflow_provider_sms.opening import open_ledger
+        from airflow_provider_sms.planning import Planner, Try, begin, make_order
+        from airflow_provider_sms.policy import Policy
+        from airflow_provider_sms.sending import Sender
 
-        plan = make_plan(self.account, phones, content, send_time, batch_size)
-        if plan.phones.excluded:
-            self.log.warning("phones: left out %s", plan.phones.explained())
-        return Campaign(plan, "send_group", log=self.log).send(self.get_conn()).summary()
+        policy = policy or Policy()
+        with closing(open_ledger(self.log)) as ledger:
+            key = CampaignKey(settings.namespace(), campaign_key=campaign_key or f"send_group {uuid4()}")
+            begin(ledger, key, Try())
+            order = make_order(self.account, content, send_time, batch_size, policy=policy)
+            planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
+            campaign = planner.plan()
+            return Sender(ledger, self.get_conn(), campaign, policy, self.log).send().summary()
 
     def get_balance(self) -> int:
         """Ask how many points the account has left.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,35 @@ if TYPE_CHECKING:
     from airflow_provider_sms.gateway.account import Account
 
 SHORTEST_INTERVAL = 1.0
+# The clock may be set while a trigger sleeps.
+_LONGEST_SLEEP = 60.0
+
+
+class SmsPauseTrigger(BaseTrigger):
+    """
+    Wait until a moment; its one event is `{"waited": 61.0}`.
+
+    Airflow's own triggers for that do not hand on what the task knows: `dag.test()` drops a task's own arguments
+    when an event comes, and a task that forgets how long it has waited waits for ever.
+
+    :param until: the moment, in seconds since 1970 UTC.
+    :param waited: seconds that this try of the task has waited by then.
+    """
+
+    def __init__(self, until: float, waited: float) -> None:
+        super().__init__()
+        self.until = until
+        self.waited = waited
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"until": self.until, "waited": self.waited}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Sleep until then, however often the triggerer is started anew."""
+        while (seconds := self.until - time.time()) > 0:
+            await asyncio.sleep(min(seconds, _LONGEST_SLEEP))
+        yield TriggerEvent({"waited": self.waited})
 
 
 class SmsBalanceTrigger(BaseTrigger):

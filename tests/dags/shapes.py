@@ -1,10 +1,11 @@
-"""Ways to use the operators that the examples do not show: mapped, deferred, with phones from a template."""
+"""Ways to use the operators that the examples do not show: mapped, deferred, with phones from templates and files."""
 
 from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
+from airflow_provider_sms.recipients import PhoneFile
 from airflow_provider_sms.sensors.sms import SmsBalanceSensor
 
 TEXT = "【云通信】您好"
@@ -26,5 +27,13 @@ with DAG(dag_id="shapes", schedule=None, catchup=False) as dag:
     templated = SmsGroupSendOperator(
         task_id="templated", phones="{{ ti.xcom_pull('flat') }}", content=TEXT, batch_size=1
     )
-    enough >> rescheduled >> mapped
-    enough >> chosen >> templated
+    files = SmsGroupSendOperator.partial(
+        task_id="files", phones=PhoneFile("{{ var.value.sms_folder }}/{{ ti.map_index }}.txt")
+    ).expand(content=[TEXT, TEXT])
+    keyed = SmsGroupSendOperator(
+        task_id="keyed", phones=["13800130051"], content=TEXT, campaign_key="shapes {{ run_id }}", max_in_flight=4
+    )
+    waits = SmsGroupSendOperator(task_id="waits", phones=["13800130061"], content=TEXT)
+    enough >> rescheduled >> [keyed, files, waits, chosen]
+    rescheduled >> mapped
+    chosen >> templated

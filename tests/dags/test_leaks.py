@@ -68,7 +68,7 @@ def test_nothing_secret_is_left_anywhere(
     for sentence in (
         "The platform refused: 号码138****7010已被列入黑名单",
         "The request left, but no answer came",
-        "AirflowTaskTimeout while sending",
+        "AirflowTaskTimeout: nothing more is sent",
         "HTTP status 500",
         "extra: unknown field 'appKey'",
         "proxy: not a proxy's address",
@@ -91,6 +91,8 @@ def test_nothing_secret_is_left_anywhere(
         data = file.read_bytes()
         for secret in secrets:
             assert secret.encode() not in data, f"{secret} in {file.name}: {_around(data, secret.encode())}"
+        if file.name.startswith("sms_ledger.db"):
+            continue  # the place where phones belong
         found = phone.search(data)
         assert found is None, f"a phone in {file.name}: {_around(data, found[0])}"
     assert b"1 phone, first 138****7000" in (home / "airflow.db").read_bytes()

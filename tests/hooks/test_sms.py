@@ -141,7 +141,8 @@ def test_a_refusal(simulator: Simulator, connection: Callable[..., None]) -> Non
     connection(password="FAKE-WRONG-KEY")
     with pytest.raises(CampaignError, match="账号或密码错误") as error:
         SmsHook().send_group(PHONES, TEXT)
-    assert isinstance(error.value.cause, CredentialsError)
+    assert not error.value.passes_by_itself
+    assert CredentialsError.remedy in error.value.cause
 
 
 def test_the_balance(simulator: Simulator, connection: Callable[..., None]) -> None:

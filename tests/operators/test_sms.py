@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_sms.gateway import client as gateway_client
+from airflow_provider_sms.gateway.errors import PhonesSourceError
+from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
-from airflow_provider_sms.sending import Campaign, CampaignError
+from airflow_provider_sms.recipients import PhoneFile
+from airflow_provider_sms.sending import CampaignError, Sender
 from tests.support.fixtures import TaskInstance
 from tests.support.simulator import Simulator
 
@@ -45,6 +52,7 @@ class TestSending:
             "excluded": 0,
             "excludedByReason": {},
             "notSent": 0,
+            "expired": 0,
             "segments": 1,
             "points": 4,
             "remainPoint": simulator.settings()["balance"],
@@ -93,7 +101,6 @@ class TestBadInput:
             ({"phones": []}, "phones: there is none"),
             ({"phones": "rubbish"}, "phones: none of 1 is a mainland mobile"),
             ({"phones": {"a": 1}}, "phones: expected a list or comma text"),
-            ({"phones": [f"138{n:08d}" for n in range(300_000)]}, "phones: 300,000 in one task"),
             ({"content": "您好"}, "content: no signature"),
             ({"content": "【云通信】【别家】您好"}, "content: more than one signature"),
             ({"content": "【云通信】您好😀"}, "content: the emoji"),
@@ -143,7 +150,7 @@ class TestFailing:
     def test_one_a_minute_may_pass_by_itself(self, simulator: Simulator, context: Any) -> None:
         operator().execute(context)
         with pytest.raises(CampaignError, match="一分钟"):
-            operator().execute(context)
+            operator(campaign_key="again", max_wait=timedelta(0)).execute(context)
         assert len(simulator.accepted()) == 1
 
     def test_a_wrong_key_does_not(self, connection: Callable[..., None], context: Any) -> None:
@@ -204,7 +211,7 @@ class TestFailing:
             return real(self, phones, *args, **kwargs)
 
         monkeypatch.setattr(gateway_client.SmsClient, "send", send_once)
-        with pytest.raises(AirflowFailException, match="2 accepted, 0 refused, 0 in doubt, 2 not sent"):
+        with pytest.raises(CampaignError, match="2 accepted, 0 refused, 0 in doubt, 2 not sent"):
             operator(batch_size=2).execute(context)
 
     def test_partial_acceptance_is_no_failure(self, simulator: Simulator, context: Any) -> None:
@@ -213,30 +220,19 @@ class TestFailing:
         assert (summary["accepted"], summary["refused"]) == (3, 1)
         assert len(simulator.requests()["requests"]) == 1
 
-    def test_airflow_s_own_time_out_after_the_request_left_is_not_retried(
-        self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        class TaskTimeout(BaseException):
-            pass
-
-        def timed_out(raw: object) -> None:
-            raise TaskTimeout
-
-        monkeypatch.setattr(gateway_client, "read_acceptance", timed_out)
-        with pytest.raises(AirflowFailException, match=r"TaskTimeout while sending.*4 in doubt"):
-            operator().execute(context)
-        assert len(simulator.accepted()) == 1
-
-    def test_an_xcom_that_can_not_be_pushed_is_not_retried(
+    def test_an_xcom_that_can_not_be_pushed_is_pushed_by_the_retry(
         self, simulator: Simulator, context: Any, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def away(key: str, value: object) -> None:
             raise ConnectionError("the API server is away")
 
-        monkeypatch.setattr(ti, "xcom_push", away)
-        with pytest.raises(AirflowFailException, match="taskIds so far: ") as error:
-            operator().execute(context)
-        assert simulator.accepted()[0]["taskId"] in str(error.value)
+        with monkeypatch.context() as patched:
+            patched.setattr(ti, "xcom_push", away)
+            with pytest.raises(ConnectionError):
+                operator().execute(context)
+        operator().execute(context)
+        (batch,) = simulator.accepted()
+        assert ti.pushed == [("taskId", batch["taskId"])]
 
     @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
     def test_a_process_that_is_told_to_end_ends(
@@ -245,9 +241,150 @@ class TestFailing:
         def stopped(*args: object) -> None:
             raise stop
 
-        monkeypatch.setattr(Campaign, "send", stopped)
+        monkeypatch.setattr(Sender, "send", stopped)
         with pytest.raises(stop):
             operator().execute(context)
+
+
+class TestTheLedger:
+    """What the operator adds to the send: Airflow's tries, deferral, signals, and which failures are for good."""
+
+    def test_a_retry_texts_nobody_again_and_tells_the_same(
+        self, simulator: Simulator, context: Any, ti: TaskInstance
+    ) -> None:
+        first = operator().execute(context)
+        again = TaskInstance(try_number=2)
+        assert operator().execute({"ti": again}) == first
+        assert again.pushed == ti.pushed
+        assert len(simulator.requests()["requests"]) == 1
+
+    def test_a_campaign_key_is_the_same_campaign_in_another_task(self, simulator: Simulator, context: Any) -> None:
+        operator(campaign_key="spring").execute(context)
+        elsewhere = TaskInstance()
+        elsewhere.task_id = "another"
+        assert operator(campaign_key="spring").execute({"ti": elsewhere})["campaign"] == "spring"
+        assert len(simulator.accepted()) == 1
+
+    def test_a_campaign_key_is_a_template(self) -> None:
+        task = operator(campaign_key="spring {{ ds }}")
+        task.render_template_fields({"ds": "2030-01-31", "ti": TaskInstance()})
+        assert task.campaign_key == "spring 2030-01-31"
+
+    def test_a_namespace_tells_installations_apart(
+        self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operator().execute(context)
+        monkeypatch.setenv("AIRFLOW__SMS__NAMESPACE", "staging")
+        simulator.settings(one_per_minute=False)
+        operator().execute(context)
+        assert len(simulator.accepted()) == 2
+
+    def test_a_long_wait_is_deferred_and_carried_on(self, simulator: Simulator, context: Any) -> None:
+        simulator.fault("refuse", message="当日发送量已超出最大发送限制")
+        with pytest.raises(TaskDeferred) as deferred:
+            operator(max_wait=timedelta(days=2), valid_for=timedelta(days=3)).execute(context)
+        assert deferred.value.method_name == "resume"
+        trigger = deferred.value.trigger
+        assert trigger.until - time.time() == pytest.approx(trigger.waited, abs=60)
+        task = operator(phones=iter(()), max_wait=timedelta(days=2))
+        assert task.resume(context, event={"waited": trigger.waited})["accepted"] == 4
+
+    def test_a_signal_stops_after_the_request_under_way(self, simulator: Simulator, context: Any) -> None:
+        task = operator(batch_size=1)
+        real = gateway_client.SmsClient.send
+
+        def killed_while_sending(self: Any, *args: Any, **kwargs: Any) -> Any:
+            task.on_kill()
+            return real(self, *args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(gateway_client.SmsClient, "send", killed_while_sending)
+            with pytest.raises(CampaignError, match="Told to stop"):
+                task.execute(context)
+        assert len(simulator.accepted()) == 1
+        assert operator(batch_size=1).execute(context)["accepted"] == 4
+        assert len(simulator.accepted()) == 4
+
+    def test_a_signal_before_the_first_claim_sends_nothing(self, simulator: Simulator, context: Any) -> None:
+        task = operator()
+        task.on_kill()
+        with pytest.raises(CampaignError, match="Told to stop"):
+            task.execute(context)
+        assert simulator.requests()["requests"] == []
+
+    def test_a_ledger_that_can_not_keep_the_promises_is_refused_for_good(
+        self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
+        with pytest.raises(AirflowFailException, match="runs in Kubernetes"):
+            operator().execute(context)
+        assert simulator.requests()["requests"] == []
+
+    def test_a_ledger_that_is_away_is_a_failure_that_airflow_retries(
+        self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "postgresql+psycopg2://sms:fake-password@127.0.0.1:9/x")
+        with pytest.raises(LedgerUnreachableError) as error:
+            operator().execute(context)
+        assert "fake-password" not in str(error.value)
+        assert simulator.requests()["requests"] == []
+
+    def test_a_ledger_that_was_lost_is_noticed_by_the_retry(
+        self, simulator: Simulator, context: Any, ledger_file: Path
+    ) -> None:
+        run = SimpleNamespace(start_date=datetime.now(UTC), queued_at=None, run_after=None)
+        ledger_file.unlink()
+        with pytest.raises(AirflowFailException, match="The ledger was lost: this is try 2"):
+            operator().execute({"ti": TaskInstance(try_number=2), "dag_run": run})
+        assert simulator.requests()["requests"] == []
+
+    def test_a_first_try_that_found_no_connection_is_no_lost_ledger(
+        self, simulator: Simulator, ledger_file: Path
+    ) -> None:
+        run = SimpleNamespace(start_date=datetime.now(UTC), queued_at=None, run_after=None)
+        ledger_file.unlink()
+        with pytest.raises(AirflowException, match="there is no connection"):
+            operator(sms_conn_id="sms_nowhere").execute({"ti": TaskInstance(), "dag_run": run})
+        assert operator().execute({"ti": TaskInstance(try_number=2), "dag_run": run})["accepted"] == 4
+
+    def test_a_failure_says_what_to_run(self, simulator: Simulator, context: Any) -> None:
+        simulator.fault("cut_after")
+        with pytest.raises(AirflowFailException) as error:
+            operator().execute(context)
+        assert "\n  airflow-sms status dag/run/send" in str(error.value)
+        assert "\n  airflow-sms resolve dag/run/send --batch 1 --sent|--not-sent" in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("choice", "said"),
+        [
+            ({"on_in_doubt": "retry"}, "on_in_doubt: 'retry' is none of 'fail', 'wait', 'assume_sent', 'resend'"),
+            ({"on_changed": "x"}, "on_changed: 'x' is none of 'fail', 'resume'"),
+            ({"on_phone_refused": None}, "on_phone_refused: None is none of 'split', 'fail'"),
+            ({"on_expired": "later"}, "on_expired: 'later' is none of 'fail', 'send_now'"),
+            ({"valid_for": 5}, "valid_for: expected a timedelta"),
+            ({"valid_for": timedelta(0)}, "valid_for: must be longer than nothing"),
+            ({"max_wait": timedelta(-1)}, "max_wait: must not be negative"),
+            ({"max_in_flight": 0}, "max_in_flight: 0 is not between 1 and 32"),
+            ({"max_in_flight": "8"}, "max_in_flight: expected a whole number"),
+            ({"max_in_flight": True}, "max_in_flight: expected a whole number"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_a_wrong_choice_shows_when_the_dag_is_read(self, choice: dict[str, Any], said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            operator(**choice)
+
+    def test_a_source_that_is_away_is_retried_and_one_that_is_wrong_is_not(self, context: Any, tmp_path: Path) -> None:
+        with pytest.raises(PhonesSourceError):
+            operator(phones=PhoneFile(tmp_path / "not there yet.csv")).execute(context)
+        with pytest.raises(AirflowFailException, match="is a folder"):
+            operator(phones=PhoneFile(tmp_path)).execute(context)
+
+    def test_a_file_of_phones(self, simulator: Simulator, context: Any, tmp_path: Path) -> None:
+        (tmp_path / "phones.csv").write_text("name,mobile\n" + "".join(f"x,{phone}\n" for phone in PHONES))
+        summary = operator(phones=PhoneFile(tmp_path / "phones.csv", column="mobile")).execute(context)
+        assert summary["accepted"] == 4
+        assert simulator.accepted()[0]["phones"] == PHONES
 
 
 class TestRendering:

@@ -1,18 +1,21 @@
-"""`airflow providers` shows what is there, on every Airflow that we support."""
+"""`airflow providers` and `airflow config` show what is there, on every Airflow that we support."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
 
+from airflow_provider_sms.get_provider_info import get_provider_info
 
-def airflow_providers(*arguments: str) -> Any:
-    """Run `airflow providers …` as a person would, and read what it prints."""
+
+def airflow(*arguments: str) -> str:
+    """Run `airflow …` as a person would; what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "airflow", "providers", *arguments, "--output", "json"],
+        [sys.executable, "-m", "airflow", *arguments],
         env=os.environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -22,8 +25,14 @@ def airflow_providers(*arguments: str) -> Any:
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "airflow-provider-sms" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def airflow_providers(*arguments: str) -> Any:
+    """Run `airflow providers …`, and read what it prints."""
+    printed = airflow("providers", *arguments, "--output", "json")
     # Airflow 3.0 logs to the same stream first.
-    return json.loads(done.stdout[done.stdout.index("[{") :])
+    return json.loads(printed[printed.index("[{") :])
 
 
 def test_providers_list_names_it() -> None:
@@ -42,3 +51,14 @@ def test_providers_hooks_names_the_connection_type() -> None:
     assert ours["conn_id_attribute_name"] == "sms_conn_id"
     assert ours["package_name"] == "airflow-provider-sms"
     assert ours["hook_name"] == "SMS"
+
+
+def test_config_list_shows_the_options_and_explains_them() -> None:
+    printed = airflow("config", "list", "--section", "sms", "--include-descriptions", "--include-examples")
+    [section] = get_provider_info()["config"].values()
+    options = section["options"]
+    assert set(options) == {"sql_alchemy_conn", "namespace", "allow_sqlite", "retention_days"}
+    for name, option in options.items():
+        assert f"\n# {option['description']}\n" in printed
+        assert f"\n# Example: {name} = {option['example']}\n" in printed
+        assert re.search(rf"^(# )?{name} = ", printed, re.MULTILINE)

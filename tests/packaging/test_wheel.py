@@ -133,11 +133,15 @@ def test_the_metadata_say_what_it_needs(metadata: Message) -> None:
     assert "Framework :: Apache Airflow :: Provider" in metadata.get_all("Classifier", [])
     required = {line.split(">=")[0].split("<")[0].strip() for line in metadata.get_all("Requires-Dist", [])}
     assert required == {
+        "alembic",
         "apache-airflow",
         "apache-airflow-providers-common-compat",
         "pendulum",
+        "psycopg2-binary",
+        "pymysql",
         "regex",
         "requests",
+        "sqlalchemy",
     }
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_sms.ledger import sqlite_file
+from airflow_provider_sms.ledger.database import Ledger, read_url
+from tests.support.campaigns import Campaigns
 from tests.support.simulator import Simulator
 
 APP_KEY = "FAKE-APP-KEY-5d41402a"
@@ -41,8 +46,38 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
     return set_connection
 
 
+@pytest.fixture(scope="session")
+def _new_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger that nobody has used; making one takes longer than copying it."""
+    path = tmp_path_factory.mktemp("ledger") / "new.db"
+    sqlite_file.make(path)
+    return path
+
+
 @pytest.fixture
-def connection(simulator: Simulator, set_connection: SetConnection) -> Callable[..., None]:
+def ledger_file(_new_ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger of the test's own, which `[sms]` names: a SQLite file."""
+    path = Path(shutil.copy(_new_ledger, tmp_path / "ledger.db"))
+    monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def ledger(ledger_file: Path) -> Iterator[Ledger]:
+    """The same ledger, open."""
+    ledger = Ledger(read_url(f"sqlite:///{ledger_file}"))
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def campaigns(ledger: Ledger) -> Campaigns:
+    """Runs tries of campaigns in that ledger."""
+    return Campaigns(ledger)
+
+
+@pytest.fixture
+def connection(ledger_file: Path, simulator: Simulator, set_connection: SetConnection) -> Callable[..., None]:
     """`sms_default` leads to the simulator; call it to change fields or extras."""
 
     def change(conn_id: str = "sms_default", **changes: Any) -> None:
@@ -61,8 +96,9 @@ class TaskInstance:
     run_id = "run"
     task_id = "send"
 
-    def __init__(self, map_index: int = -1) -> None:
+    def __init__(self, map_index: int = -1, try_number: int = 1) -> None:
         self.map_index = map_index
+        self.try_number = try_number
         self.pushed: list[tuple[str, Any]] = []
 
     def xcom_push(self, key: str, value: Any) -> None:

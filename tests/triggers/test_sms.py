@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.triggers.base import BaseTrigger
 
-from airflow_provider_sms.triggers.sms import SmsBalanceTrigger
+from airflow_provider_sms.triggers.sms import SmsBalanceTrigger, SmsPauseTrigger
 from tests.support.simulator import Simulator, wait_until
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -20,12 +22,22 @@ def trigger(**changes: Any) -> SmsBalanceTrigger:
     )
 
 
-async def event_of(waiting: SmsBalanceTrigger) -> dict[str, Any]:
+async def event_of(waiting: BaseTrigger) -> dict[str, Any]:
     return (await anext(waiting.run())).payload
 
 
 def asked(simulator: Simulator) -> int:
     return sum("getBalance" in each["path"] for each in simulator.requests()["requests"])
+
+
+def test_a_pause_ends_at_its_moment_and_hands_on_what_the_task_knows() -> None:
+    moment = time.time() + 0.5
+    path, arguments = SmsPauseTrigger(moment, waited=61.0).serialize()
+    assert path == "airflow_provider_sms.triggers.sms.SmsPauseTrigger"
+    assert asyncio.run(event_of(SmsPauseTrigger(**arguments))) == {"waited": 61.0}
+    assert time.time() >= moment
+    # After a restart of the triggerer the moment may be past.
+    assert asyncio.run(event_of(SmsPauseTrigger(0.0, waited=61.0))) == {"waited": 61.0}
 
 
 def test_enough(simulator: Simulator) -> None:

@@ -1,0 +1,12 @@
+"""What was planned, sent and heard, in SQL. Knows the gateway's vocabulary; knows no Airflow.
+
+schema      the tables
+database    the engine: three databases, one behaviour; transactions, the clock, what a failure means
+migrations  how the tables came about; `versions` says whether the code and the tables fit
+owners      which process holds a claim, and whether it is provably dead
+plans       a campaign's plan, stored whole or not at all
+outbox      claim a batch, settle it
+evidence    what receipts and replies say about batches in doubt
+views       what people and reports read
+upkeep      what people settle and remove
+"""

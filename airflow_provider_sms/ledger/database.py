@@ -1,0 +1,295 @@
+"""The engine: SQLite, PostgreSQL and MySQL behave alike from here up. Knows SQLAlchemy; knows nothing of SMS.
+
+Every step above is one transaction that may be repeated: when a commit fails, nobody knows whether it held.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, overload
+
+from sqlalchemy import create_engine, event, exc, literal_column, select
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine.url import URL
+from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.elements import ColumnElement
+
+from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError, LedgerUsageError
+from airflow_provider_sms.ledger.schema import ledger_table
+
+BUSY_TIMEOUT = 30.0
+CONNECT_TIMEOUT = 10
+SILENCE_LIMIT = 60
+
+_CLOCKS = {
+    # SQLite gives three digits of a second; SQLAlchemy writes, and 1.4 reads, six.
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'",
+    "postgresql": "(clock_timestamp() AT TIME ZONE 'UTC')",
+    "mysql": "UTC_TIMESTAMP(6)",
+}
+_LIBPQ = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": SILENCE_LIMIT * 1000,
+}
+_MYSQL = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": SILENCE_LIMIT, "write_timeout": SILENCE_LIMIT}
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "psycopg2": _LIBPQ,
+    "psycopg": _LIBPQ,
+    "pymysql": _MYSQL,
+    "mysqldb": _MYSQL,
+}
+_AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
+
+
+def read_url(url: str) -> URL:
+    """Read a database's address.
+
+    :param url: as SQLAlchemy writes it, such as `postgresql://user:password@host/name`.
+    :raises LedgerUsageError: it is none, or of a database that can not be the ledger.
+    """
+    try:
+        read = make_url(url)
+        kind = read.get_backend_name()
+    except (exc.ArgumentError, ValueError):
+        raise LedgerUsageError(
+            "[sms] sql_alchemy_conn: not a database's address; write it like "
+            "postgresql+psycopg2://user:password@host/name."
+        ) from None
+    if kind == "mariadb":
+        return read.set(drivername=read.drivername.replace("mariadb", "mysql", 1))
+    if kind not in _CLOCKS:
+        raise LedgerUsageError(
+            f"[sms] sql_alchemy_conn: {kind} can not be the ledger; use PostgreSQL, MySQL or MariaDB."
+        )
+    return read
+
+
+class Ledger:
+    """One database, as one process uses it.
+
+    :param url: see `read_url`.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.kind = url.get_backend_name()
+        # Times go into the tables as UTC without saying so, and come back the same way.
+        self.clock: ColumnElement[datetime] = literal_column(_CLOCKS[self.kind], ledger_table.c.created_at.type)
+        try:
+            self._engine = _MAKERS[self.kind](url)
+        except ModuleNotFoundError as error:
+            raise LedgerUsageError(
+                f"[sms] sql_alchemy_conn: the driver {error.name} is not installed; psycopg2 comes with "
+                "airflow-provider-sms[postgres], pymysql with airflow-provider-sms[mysql]."
+            ) from None
+        self._pid = os.getpid()
+        self._held = _Held()
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.url.render_as_string(hide_password=True)})"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process."""
+        if self._pid != os.getpid():
+            # A connection that two processes share garbles both: the child leaves the parent's alone.
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        return self._engine
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Let this thread keep its connection from one transaction to the next: to open one takes longer than most."""
+        held = self._held
+        held.is_wanted = True
+        try:
+            yield
+        finally:
+            held.is_wanted = False
+            held.let_go()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that writes: all of it or nothing.
+
+        :raises LedgerUnreachableError: nobody knows whether it held; repeat the step.
+        """
+        with _in_words(self), self._connection(reads=False) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that only reads, and blocks nobody.
+
+        :raises LedgerUnreachableError: repeat the step.
+        """
+        with _in_words(self), self._connection(reads=True) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _connection(self, *, reads: bool) -> Iterator[Connection]:
+        held = self._held
+        if not held.is_wanted:
+            with self.engine.connect() as connection:
+                yield connection.execution_options(sms_reading=reads)
+            return
+        if held.connection is None or held.file != self._file():
+            held.let_go()
+            held.connection = self.engine.connect()
+            held.file = self._file()
+        try:
+            yield held.connection.execution_options(sms_reading=reads)
+        except BaseException:
+            # The next transaction begins anew, whatever this one has met.
+            held.let_go()
+            raise
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file SQLite's is: one that is removed or replaced still takes what is written to it, and loses it."""
+        if self.kind != "sqlite":
+            return None
+        try:
+            found = Path(str(self.url.database)).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def now(self, connection: Connection) -> datetime:
+        """The database's time, UTC without saying so: the one clock that all machines share."""
+        return connection.execute(select(self.clock)).scalar_one()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+
+class _Held(threading.local):
+    """The connection that a thread keeps, if it wants to keep one."""
+
+    is_wanted = False
+    connection: Connection | None = None
+    file: tuple[int, int] | None = None
+
+    def let_go(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+
+@overload
+def aware(time: datetime) -> datetime: ...
+@overload
+def aware(time: None) -> None: ...
+def aware(time: datetime | None) -> datetime | None:
+    """Say of a time out of the ledger that it is UTC."""
+    return None if time is None else time.replace(tzinfo=UTC)
+
+
+def naive(time: datetime | None) -> datetime | None:
+    """Write an aware time as the ledger keeps it."""
+    return None if time is None else time.astimezone(UTC).replace(tzinfo=None)
+
+
+@contextmanager
+def _in_words(ledger: Ledger) -> Iterator[None]:
+    try:
+        yield
+    except exc.IntegrityError:
+        raise
+    except _AWAY as error:
+        raise LedgerUnreachableError(f"The ledger ({_place(ledger.url)}) {_why(error)}.") from None
+    except exc.SQLAlchemyError as error:
+        raise LedgerError(f"The ledger ({_place(ledger.url)}) refuses a step: {_why(error)}.") from None
+
+
+def _place(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return f"{url.get_backend_name()} on {url.host or 'this machine'}"
+
+
+def _why(error: exc.SQLAlchemyError) -> str:
+    """The database's own first line, which names no parameter: the engine hides them."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(error, exc.TimeoutError):
+        return "gives no free connection"
+    words = [str(each) for each in cause.args if isinstance(each, str)] or [str(cause)]
+    return f"says: {' '.join(words).strip().splitlines()[0][:200]}" if words[0].strip() else type(cause).__name__
+
+
+def _make_sqlite(url: URL) -> Engine:
+    # No pool: a connection belongs to the thread and the process that opened it.
+    engine = create_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        # A claim that is not on the disk when the request leaves is no claim.
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("sms_reading")
+        # A transaction that begins by reading fails "locked" as soon as it writes beside another one.
+        connection.exec_driver_sql("BEGIN DEFERRED" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _make_postgresql(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=4,
+        max_overflow=32,
+        isolation_level="READ COMMITTED",
+        connect_args=_ARGUMENTS.get(url.get_driver_name(), {}),
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+        connection.commit()
+        cursor.close()
+
+    return engine
+
+
+def _make_mysql(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=4,
+        max_overflow=32,
+        # A claim has to see what others have just committed.
+        isolation_level="READ COMMITTED",
+        connect_args=_ARGUMENTS.get(url.get_driver_name(), {}),
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
+        cursor.close()
+
+    return engine
+
+
+_MAKERS = {"sqlite": _make_sqlite, "postgresql": _make_postgresql, "mysql": _make_mysql}

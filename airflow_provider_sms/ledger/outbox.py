@@ -1,0 +1,421 @@
+"""Claim a batch before its first byte leaves, and settle it with what became of it. Knows no wire and no Airflow.
+
+    planned ──claim──▶ sending ──▶ accepted | refused | in_doubt
+       ▲                  │
+       └──── release ─────┘        proven unsent, or a refusal that passes or can be lifted
+
+A claim is a compare-and-set: of all who try, one wins. It is held by attempt, not by state: an answer that comes
+late still counts for the attempt that it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+from airflow_provider_sms.ledger.database import Ledger, aware
+from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+from airflow_provider_sms.ledger.owners import is_provably_dead
+from airflow_provider_sms.ledger.plans import Campaign, exclude
+from airflow_provider_sms.ledger.schema import BatchState, batch_table, once_table, recipient_table
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Row
+
+IN_ANOTHER_INSTANCE = "in another instance"
+_LONGEST_MESSAGE = 500
+_AT_ONCE = 500
+
+
+class ClaimLostError(Exception):
+    """The claim's lease has ended or somebody else has settled it: nothing may leave."""
+
+
+class SettledOtherwiseError(Exception):
+    """The ledger has gone on without this attempt, so its answer could only be noted beside the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to send one batch once, until the lease ends.
+
+    :param phones: eleven digits each.
+    :param may_have_gone_out: an earlier attempt may have reached the phones: one that is in doubt, or one that the
+        platform refused because of a phone, of which it does not say whether the others were texted.
+    """
+
+    batch_id: int
+    campaign_id: int
+    number: int
+    attempt: int
+    phones: tuple[str, ...] = field(repr=False)
+    may_have_gone_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the platform said to an accepted batch.
+
+    :param taskid: 下发批次ID.
+    :param accepted: phones that it counts.
+    :param remain_point: points left, or None if it did not say.
+    """
+
+    taskid: str
+    accepted: int
+    remain_point: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A batch that another process is sending, as far as anybody knows.
+
+    :param lease_until: when it is in doubt, aware.
+    """
+
+    number: int
+    owner: str
+    lease_until: datetime
+
+
+class Outbox:
+    """One campaign's batches, as one process sends them.
+
+    :param owner: this process, see `owners.own_name`.
+    """
+
+    def __init__(self, ledger: Ledger, owner: str, campaign: Campaign) -> None:
+        self._ledger = ledger
+        self._owner = owner
+        self._campaign = campaign
+        self.uncertain: Claim | None = None
+
+    def claim(self, account: str, seconds: float) -> Claim | None:
+        """Claim the next batch that is still planned.
+
+        :param account: the App ID that will send it.
+        :param seconds: how long the lease is.
+        :returns: None if no batch is planned.
+        """
+        if self.uncertain is not None:
+            # Nothing of it has left: its commit was not heard of.
+            self.release(self.uncertain)
+            self.uncertain = None
+        while True:
+            claim = None
+            try:
+                with self._ledger.writing() as connection:
+                    row = self._next_planned(connection)
+                    if row is None:
+                        return None
+                    claim = self._claimed(connection, row, account, seconds)
+            except LedgerUnreachableError:
+                self.uncertain = claim
+                raise
+            if claim is not None:
+                return claim
+
+    def check(self, claim: Claim) -> None:
+        """See, at the very last moment, that the claim still holds.
+
+        :raises ClaimLostError: it does not.
+        """
+        table = batch_table
+        query = select(table.c.id).where(
+            self._is(claim), table.c.state == BatchState.SENDING, table.c.lease_until > self._ledger.clock
+        )
+        with self._ledger.reading() as connection:
+            if connection.execute(query).first() is None:
+                raise ClaimLostError(f"Batch {claim.number}: the lease has ended.")
+
+    def accept(self, claim: Claim, answer: Answer) -> None:
+        """Settle: the platform accepted this attempt, however late that is heard.
+
+        :raises SettledOtherwiseError: a later attempt is under way or done; the taskId is kept beside it.
+        """
+        table = batch_table
+        with self._ledger.writing() as connection:
+            done = connection.execute(
+                update(table)
+                .where(self._is(claim), (table.c.state != BatchState.ACCEPTED) | (table.c.taskid == answer.taskid))
+                .values(
+                    state=BatchState.ACCEPTED,
+                    taskid=answer.taskid,
+                    accepted=answer.accepted,
+                    remain_point=answer.remain_point,
+                    settled_at=self._ledger.clock,
+                    refusal=None,
+                    message=None,
+                    evidence=None,
+                )
+            )
+            if done.rowcount:
+                return
+            query = select(table.c.other_taskids, table.c.taskid).where(table.c.id == claim.batch_id)
+            row = connection.execute(query.with_for_update()).first()
+            if row is not None and answer.taskid != row.taskid:
+                others = dict.fromkeys([*(row.other_taskids or "").split(), answer.taskid])
+                values = {"other_taskids": " ".join(others)}
+                connection.execute(update(table).where(table.c.id == claim.batch_id).values(values))
+        raise SettledOtherwiseError(
+            f"Batch {claim.number}: accepted as taskId {answer.taskid}; the ledger has gone on without this attempt."
+        )
+
+    def refuse(self, claim: Claim, refusal: str, message: str) -> None:
+        """Settle: the platform said no, and the batch ends with that."""
+        self._settle(claim, BatchState.REFUSED, refusal, message)
+
+    def doubt(self, claim: Claim, refusal: str, message: str) -> None:
+        """Settle: the request left, and nothing says what became of it."""
+        self._settle(claim, BatchState.IN_DOUBT, refusal, message)
+
+    def release(self, claim: Claim, refusal: str | None = None, message: str | None = None) -> None:
+        """Settle: nothing of this attempt was sent; the batch may be claimed again."""
+        self._settle(claim, BatchState.PLANNED, refusal, message)
+
+    def split(self, claim: Claim, refusal: str, message: str) -> None:
+        """Settle: one of the phones is the reason for a refusal; make two planned batches of one."""
+        table, people = batch_table, recipient_table
+        middle = len(claim.phones) // 2
+        with self._ledger.writing() as connection:
+            query = select(table).where(self._is(claim), table.c.state == BatchState.SENDING).with_for_update()
+            row = connection.execute(query).first()
+            if row is None:
+                return
+            of_batch = and_(
+                people.c.campaign_id == claim.campaign_id,
+                people.c.position.between(row.first_position, row.last_position),
+                people.c.reason.is_(None),
+            )
+            border = connection.execute(
+                select(people.c.position).where(of_batch).order_by(people.c.position).offset(middle).limit(1)
+            ).scalar_one()
+            highest = select(func.max(table.c.number)).where(table.c.campaign_id == claim.campaign_id)
+            number = connection.execute(highest).scalar_one() + 1
+            self._forget_once(connection, claim.batch_id)
+            halved = {"state": BatchState.PLANNED, "split_from": row.split_from or row.number}
+            halved |= {"refusal": refusal, "message": message[:_LONGEST_MESSAGE]}
+            connection.execute(
+                insert(table).values(
+                    **halved,
+                    campaign_id=claim.campaign_id,
+                    number=number,
+                    first_position=border,
+                    last_position=row.last_position,
+                    phones=len(claim.phones) - middle,
+                    attempt=0,
+                    resends=0,
+                    accepted=0,
+                )
+            )
+            connection.execute(
+                update(table).where(table.c.id == row.id).values(**halved, last_position=border - 1, phones=middle)
+            )
+
+    def overtake(self) -> list[Held]:
+        """Put in doubt what was being sent by processes that are dead, or whose lease has ended.
+
+        :returns: what others are still sending.
+        """
+        table = batch_table
+        query = select(table.c.id, table.c.number, table.c.attempt, table.c.owner, table.c.lease_until)
+        query = query.where(table.c.campaign_id == self._campaign.id, table.c.state == BatchState.SENDING)
+        with self._ledger.reading() as connection:
+            now = self._ledger.now(connection)
+            rows = connection.execute(query.order_by(table.c.number)).all()
+        held = []
+        for row in rows:
+            if row.lease_until > now and not is_provably_dead(row.owner):
+                held.append(Held(row.number, row.owner, aware(row.lease_until)))
+                continue
+            with self._ledger.writing() as connection:
+                connection.execute(
+                    update(table)
+                    .where(table.c.id == row.id, table.c.attempt == row.attempt, table.c.state == BatchState.SENDING)
+                    .values(
+                        state=BatchState.IN_DOUBT,
+                        settled_at=self._ledger.clock,
+                        refusal="OwnerGone",
+                        message="The process that was sending it ended without a word.",
+                    )
+                )
+        return held
+
+    def expire(self, message: str) -> int:
+        """End what is still planned: it is too late to send it.
+
+        :returns: how many phones that are.
+        """
+        table = batch_table
+        planned = and_(table.c.campaign_id == self._campaign.id, table.c.state == BatchState.PLANNED)
+        with self._ledger.writing() as connection:
+            query = select(table.c.id, table.c.phones).where(planned).with_for_update()
+            rows = connection.execute(query).all()
+            for ids in _in_parts([row.id for row in rows]):
+                connection.execute(
+                    update(table)
+                    .where(table.c.id.in_(ids), planned)
+                    .values(state=BatchState.EXPIRED, settled_at=self._ledger.clock, message=message)
+                )
+        return sum(row.phones for row in rows)
+
+    def reopen(self, refusals: Iterable[str], states: Sequence[BatchState]) -> int:
+        """Plan again what ended for a reason that somebody may have lifted since; nothing of it was sent.
+
+        :param refusals: those reasons.
+        :param states: what else may be planned again, whatever the reason.
+        :returns: how many batches.
+        """
+        table = batch_table
+        lifted = (table.c.state == BatchState.REFUSED) & table.c.refusal.in_(list(refusals))
+        with self._ledger.writing() as connection:
+            return connection.execute(
+                update(table)
+                .where(table.c.campaign_id == self._campaign.id, lifted | table.c.state.in_(states))
+                .values(state=BatchState.PLANNED, settled_at=None)
+            ).rowcount
+
+    def renew(self, batch_ids: Sequence[int]) -> int:
+        """Plan batches in doubt for another attempt, once the lease of the last one has ended.
+
+        :returns: how many.
+        """
+        table = batch_table
+        with self._ledger.writing() as connection:
+            now = self._ledger.now(connection)
+            return connection.execute(
+                update(table)
+                .where(
+                    table.c.id.in_(list(batch_ids)), table.c.state == BatchState.IN_DOUBT, table.c.lease_until <= now
+                )
+                .values(state=BatchState.PLANNED, settled_at=None, resends=table.c.resends + 1)
+            ).rowcount
+
+    def states(self) -> dict[BatchState, int]:
+        """Count the batches by state."""
+        table = batch_table
+        query = select(table.c.state, func.count()).where(table.c.campaign_id == self._campaign.id)
+        with self._ledger.reading() as connection:
+            return {BatchState(state): count for state, count in connection.execute(query.group_by(table.c.state))}
+
+    def in_doubt(self) -> Sequence[Any]:
+        """The batches in doubt: `id, number, attempt, resends, lease_until` (UTC)."""
+        table = batch_table
+        query = select(table.c.id, table.c.number, table.c.attempt, table.c.resends, table.c.lease_until)
+        query = query.where(table.c.campaign_id == self._campaign.id, table.c.state == BatchState.IN_DOUBT)
+        with self._ledger.reading() as connection:
+            return connection.execute(query.order_by(table.c.number)).all()
+
+    def database_time(self) -> datetime:
+        """The database's time, aware."""
+        with self._ledger.reading() as connection:
+            return aware(self._ledger.now(connection))
+
+    def _is(self, claim: Claim) -> Any:
+        table = batch_table
+        return and_(table.c.id == claim.batch_id, table.c.attempt == claim.attempt, table.c.owner == self._owner)
+
+    def _next_planned(self, connection: Connection) -> Row[Any] | None:
+        table = batch_table
+        query = select(table, self._ledger.clock.label("now"))
+        query = query.where(table.c.campaign_id == self._campaign.id, table.c.state == BatchState.PLANNED)
+        return connection.execute(query.order_by(table.c.number).limit(1)).first()
+
+    def _claimed(self, connection: Connection, row: Row[Any], account: str, seconds: float) -> Claim | None:
+        table, people = batch_table, recipient_table
+        won = connection.execute(
+            update(table)
+            .where(table.c.id == row.id, table.c.state == BatchState.PLANNED, table.c.attempt == row.attempt)
+            .values(
+                state=BatchState.SENDING,
+                attempt=row.attempt + 1,
+                account=account,
+                owner=self._owner,
+                claimed_at=row.now,
+                lease_until=row.now + timedelta(seconds=seconds),
+                settled_at=None,
+            )
+        )
+        if not won.rowcount:
+            return None
+        query = select(people.c.position, people.c.phone).where(
+            people.c.campaign_id == row.campaign_id,
+            people.c.position.between(row.first_position, row.last_position),
+            people.c.reason.is_(None),
+        )
+        found = {each.phone: each.position for each in connection.execute(query.order_by(people.c.position))}
+        if self._campaign.once_scope is not None:
+            taken = self._take_once(connection, row.id, found)
+            if not taken:
+                connection.execute(delete(table).where(table.c.id == row.id))
+                return None
+            found = taken
+        return Claim(
+            row.id, row.campaign_id, row.number, row.attempt + 1, tuple(found), bool(row.resends or row.split_from)
+        )
+
+    def _take_once(self, connection: Connection, batch_id: int, found: dict[str, int]) -> dict[str, int]:
+        """Take phones for this instance of a mapped task; those that another one has are left out and reported."""
+        table, scope = once_table, self._campaign.once_scope
+        rows = [
+            {"scope": scope, "phone": phone, "campaign_id": self._campaign.id, "batch_id": batch_id}
+            # In one order everywhere, so that two that take the same phones do not lock each other out.
+            for phone in sorted(found)
+        ]
+        statement: Any
+        match self._ledger.kind:
+            case "sqlite":
+                statement = insert(table).prefix_with("OR IGNORE")
+            case "mysql":
+                statement = insert(table).prefix_with("IGNORE")
+            case _:
+                statement = postgresql_insert(table).on_conflict_do_nothing()
+        connection.execute(statement, rows)
+        ours = set(connection.execute(select(table.c.phone).where(table.c.batch_id == batch_id)).scalars())
+        others = [found[phone] for phone in found if phone not in ours]
+        if others:
+            for positions in _in_parts(others):
+                connection.execute(
+                    update(recipient_table)
+                    .where(
+                        recipient_table.c.campaign_id == self._campaign.id, recipient_table.c.position.in_(positions)
+                    )
+                    .values(reason=IN_ANOTHER_INSTANCE)
+                )
+            connection.execute(
+                update(batch_table).where(batch_table.c.id == batch_id).values(phones=len(found) - len(others))
+            )
+            exclude(connection, self._campaign.id, IN_ANOTHER_INSTANCE, len(others))
+        return {phone: position for phone, position in found.items() if phone in ours}
+
+    def _settle(self, claim: Claim, state: BatchState, refusal: str | None, message: str | None) -> None:
+        table = batch_table
+        open_states = (BatchState.SENDING, BatchState.IN_DOUBT)
+        with self._ledger.writing() as connection:
+            done = connection.execute(
+                update(table)
+                .where(self._is(claim), table.c.state.in_(open_states))
+                .values(
+                    state=state,
+                    settled_at=None if state is BatchState.PLANNED else self._ledger.clock,
+                    refusal=refusal,
+                    message=None if message is None else message[:_LONGEST_MESSAGE],
+                )
+            )
+            if done.rowcount and state in (BatchState.PLANNED, BatchState.REFUSED):
+                self._forget_once(connection, claim.batch_id)
+
+    def _forget_once(self, connection: Connection, batch_id: int) -> None:
+        if self._campaign.once_scope is not None:
+            connection.execute(delete(once_table).where(once_table.c.batch_id == batch_id))
+
+
+def _in_parts(items: Sequence[int]) -> Iterable[Sequence[int]]:
+    """SQL takes so many values in one list."""
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]

@@ -1,0 +1,75 @@
+"""Opens the ledger that `[sms]` names, the first act of whatever sends: and refuses one that can not keep the promises.
+
+Joins settings and ledger.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_sms import settings
+from airflow_provider_sms.ledger import sqlite_file, versions
+from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger.errors import LedgerUnsuitableError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.url import URL
+
+    from airflow_provider_sms.planning import Log
+
+LOCAL_EXECUTORS = frozenset({"DebugExecutor", "LocalExecutor", "SequentialExecutor"})
+_MAKE_ONE = (
+    "Make a database that all of them reach, in PostgreSQL: CREATE DATABASE sms; then set "
+    "AIRFLOW__SMS__SQL_ALCHEMY_CONN=postgresql+psycopg2://user:password@host/sms everywhere, and run "
+    "`airflow-sms ledger upgrade` once. (AIRFLOW__SMS__ALLOW_SQLITE=True if all of Airflow's processes really share "
+    "one disk.)"
+)
+
+
+def open_ledger(log: Log) -> Ledger:
+    """Open the ledger, ready to be used.
+
+    :raises LedgerUnsuitableError: it is SQLite, and several machines send.
+    :raises LedgerVersionError: its tables do not fit this code.
+    :raises LedgerUnreachableError: it is away.
+    :raises SettingsError: an option is not usable.
+    """
+    url = find_url()
+    if url.get_backend_name() == "sqlite":
+        _refuse_sqlite()
+        path = Path(url.database or "")
+        if sqlite_file.make(path):
+            log.info("Made the ledger, a SQLite file for this machine alone: %s.", path)
+        if warning := sqlite_file.warning(path):
+            log.warning("%s", warning)
+    ledger = Ledger(url)
+    versions.check(ledger)
+    return ledger
+
+
+def find_url() -> URL:
+    """Where the ledger is."""
+    configured = settings.ledger_url()
+    if configured is not None:
+        return read_url(configured)
+    from sqlalchemy.engine.url import URL
+
+    return URL.create("sqlite", database=str(settings.airflow_home() / sqlite_file.NAME))
+
+
+def _refuse_sqlite() -> None:
+    if settings.allows_sqlite():
+        return
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        raise LedgerUnsuitableError(
+            "The ledger is a SQLite file, and this process runs in Kubernetes, where the file is lost with the pod and "
+            f"other pods do not see it: somebody would be texted twice. Nothing was sent. {_MAKE_ONE}"
+        )
+    others = [name for name in settings.executors() if name not in LOCAL_EXECUTORS]
+    if others:
+        raise LedgerUnsuitableError(
+            f"The ledger is a SQLite file, and [core] executor names {', '.join(others)}: tasks on other machines "
+            f"would not see it, and somebody would be texted twice. Nothing was sent. {_MAKE_ONE}"
+        )

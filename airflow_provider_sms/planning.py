@@ -1,0 +1,240 @@
+"""The plan: check what is to be sent, cut it into batches, store it, or find what an earlier try stored.
+
+Joins gateway and ledger; knows no Airflow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from airflow_provider_sms.gateway import phones as phone_list
+from airflow_provider_sms.gateway import texts, times
+from airflow_provider_sms.gateway.account import Account, check_batch_size
+from airflow_provider_sms.gateway.errors import InputError, PhonesError, RefusedError, every_error
+from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
+from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.outbox import Outbox
+from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.plans import Campaign, Plans, Terms
+from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.policy import OnChanged, OnExpired, Policy
+
+PROGRESS_INTERVAL = 10.0
+
+LIFTABLE = tuple(each.__name__ for each in every_error(RefusedError) if each.can_be_lifted)
+"""Refusals that a person may have lifted before the next try: topped up, unlocked, corrected."""
+
+Chunks = Iterable[list[object]]
+
+
+class Log(Protocol):
+    """As much of a logger as is used here: Python's own, or Airflow's."""
+
+    def info(self, message: str, /, *args: Any) -> Any: ...
+    def warning(self, message: str, /, *args: Any) -> Any: ...
+    def error(self, message: str, /, *args: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Which try of its task this is.
+
+    :param number: 1 for the first.
+    :param run_began: when the DAG run began, aware, or None outside one.
+    """
+
+    number: int = 1
+    run_began: datetime | None = None
+
+
+def begin(ledger: Ledger, key: CampaignKey, attempt: Try) -> None:
+    """Note that a try of a campaign has begun, before anything else can fail.
+
+    :raises LedgerLostError: an earlier try must have noted the same, and has not.
+    :raises CampaignPurgedError: the campaign was sent, and its phones were removed.
+    """
+    plans = Plans(ledger, own_name())
+    if plans.find(key) is not None:
+        return
+    created = plans.created_at()
+    if attempt.number > 1 and attempt.run_began is not None and created > attempt.run_began:
+        raise LedgerLostError(
+            f"The ledger was lost: this is try {attempt.number}, the ledger knows nothing of an earlier one, and it "
+            f"was made {created:%Y-%m-%d %H:%M} UTC, after the DAG run began. What the earlier tries sent is not "
+            "known, so nothing is sent. Find the old ledger ([sms] sql_alchemy_conn, or AIRFLOW_HOME on a disk that "
+            "stays); or look into the platform's console, and start another DAG run to send anew."
+        )
+    plans.enter(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be sent, checked; nothing has been read or stored yet.
+
+    :param text: the text as it goes out.
+    :param send_time: aware, or None for at once.
+    :param batch_size: phones in one request.
+    :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
+    """
+
+    text: texts.Text
+    send_time: datetime | None
+    batch_size: int
+    valid_for: timedelta
+    category: str | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """The same as the ledger keeps it."""
+        text = self.text
+        return Terms(text.content, text.segments, self.send_time, self.valid_for, self.batch_size, self.category)
+
+
+def make_order(
+    account: Account,
+    content: str,
+    send_time: datetime | str | None = None,
+    batch_size: int | None = None,
+    *,
+    policy: Policy,
+) -> Order:
+    """Check the text, the time and the numbers.
+
+    :param account: gives the default signature and batch size.
+    :param content: the text; the account's signature is added where it has none.
+    :param send_time: aware, or naive or text for Beijing time; None for at once.
+    :param batch_size: phones in one request; None for the account's.
+    :param policy: says how long texts may still go out.
+    :raises InputError: something can not be sent; the message names it and the remedy.
+
+    Interface document: 1.发送接口, 请求参数.
+    """
+    text = texts.prepare(content, account.signature)
+    when = times.read_send_time(send_time)
+    size = account.batch_size if batch_size is None else batch_size
+    check_batch_size(size)
+    return Order(text, when, size, policy.valid_for)
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Finds or stores the plan of one campaign.
+
+    :param read: reads the phones from the start, in chunks of raw items.
+    :param now: gives the time, aware.
+    :param clock: gives seconds, for the pace of the progress lines.
+    """
+
+    ledger: Ledger
+    key: CampaignKey
+    order: Order
+    read: Callable[[], Chunks] = field(repr=False)
+    log: Log
+    policy: Policy
+    now: Callable[[], datetime] = times.now
+    clock: Callable[[], float] = time.monotonic
+
+    def plan(self) -> Campaign:
+        """Find the plan that an earlier try stored, or make one.
+
+        :returns: the campaign, planned.
+        :raises PlanChangedError: the campaign has begun with another text, category or time.
+        :raises CampaignPurgedError: it was sent, and its phones were removed.
+        :raises InputError: something can not be sent; nothing was.
+        :raises LedgerUnreachableError: repeat this.
+        """
+        plans = Plans(self.ledger, own_name())
+        stored = plans.find(self.key)
+        if stored is not None and stored.planned_at is not None and self._has_begun(stored):
+            self._carry_on(plans, stored)
+            return stored
+        return self._store(plans)
+
+    def resume(self) -> Campaign:
+        """Find the plan that this very try has stored, before it was deferred."""
+        stored = Plans(self.ledger, own_name()).find(self.key)
+        if stored is None or stored.planned_at is None:
+            raise LedgerLostError(f"The ledger was lost: campaign {self.key.name!r} was planned, and it is not there.")
+        return stored
+
+    def _has_begun(self, stored: Campaign) -> bool:
+        outbox = Outbox(self.ledger, own_name(), stored)
+        too_late = (BatchState.EXPIRED,) if self.policy.on_expired is OnExpired.SEND_NOW else ()
+        reopened = outbox.reopen(LIFTABLE, too_late)
+        if reopened:
+            self.log.info("Batches that are tried again, as nothing of them was sent: %d.", reopened)
+        return outbox.states().keys() != {BatchState.PLANNED}
+
+    def _carry_on(self, plans: Plans, stored: Campaign) -> None:
+        changed = self.order.terms.differences(stored)
+        if changed and self.policy.on_changed is OnChanged.FAIL:
+            raise PlanChangedError(
+                f"Campaign {stored.name!r} has begun with another {' and '.join(changed)}; nothing was sent by this "
+                "try. To send what is left as it was planned, set on_changed='resume'; to send the new one to "
+                "everybody, use another campaign_key."
+            )
+        if changed:
+            self.log.warning("Campaign %s goes on with its stored %s.", stored.name, " and ".join(changed))
+        try:
+            self._report_changed_phones(plans, stored)
+        except PhonesError as error:
+            self.log.warning("Campaign %s goes on with its stored phones: %s", stored.name, error)
+
+    def _report_changed_phones(self, plans: Plans, stored: Campaign) -> None:
+        sieve = phone_list.Sieve()
+        for chunk in self._progressing(self.read(), sieve):
+            sieve.sift(chunk)
+        if not sieve.included:
+            raise phone_list.none_to_send_to(sieve)
+        if sieve.fingerprint() == stored.fingerprint:
+            return
+        added, removed = sieve.seen, 0
+        for known in plans.phones(stored):
+            removed += len(known) - len(added.intersection(known))
+            added.difference_update(known)
+        if removed:
+            self.log.warning(
+                "%d of the phones that were planned are no longer handed in; the stored plan goes on with them.",
+                removed,
+            )
+        if added:
+            self.log.warning("%d phones were added after the plan had begun: they are left out.", len(added))
+            plans.report_added(stored, sorted(added))
+
+    def _store(self, plans: Plans) -> Campaign:
+        times.wire_time(self.order.send_time, self.now())
+        plans.discard_drafts(self.key)
+        sieve = phone_list.Sieve()
+        draft = plans.draft(self.key, self.order.terms)
+        campaign: Campaign | None = None
+        try:
+            for chunk in self._progressing(self.read(), sieve):
+                sifted = sieve.sift(chunk)
+                draft.add(sifted.phones, sifted.excluded)
+            if not sieve.included:
+                raise phone_list.none_to_send_to(sieve)
+            campaign = plans.complete(draft, sieve.fingerprint(), sieve.counted())
+        except InputError:
+            plans.discard(draft)
+            raise
+        if campaign.id != draft.id:
+            plans.discard(draft)
+        plans.discard_drafts(self.key)
+        if sieve.counted():
+            self.log.warning("phones: left out %s", sieve.explained())
+        return campaign
+
+    def _progressing(self, chunks: Chunks, sieve: phone_list.Sieve) -> Iterator[list[object]]:
+        started = said = self.clock()
+        for chunk in chunks:
+            yield chunk
+            now = self.clock()
+            if now - said >= PROGRESS_INTERVAL:
+                said = now
+                rate = sieve.included / (now - started)
+                self.log.info("Planning: %d phones so far, %.0f a second.", sieve.included, rate)

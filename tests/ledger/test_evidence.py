@@ -1,0 +1,182 @@
+"""What receipts and replies say about batches in doubt, and when that is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import insert
+
+from airflow_provider_sms.gateway import errors
+from airflow_provider_sms.gateway.account import Account
+from airflow_provider_sms.ledger import evidence
+from airflow_provider_sms.ledger.evidence import fits
+from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.schema import BatchState, batch_table, receipt_table, reply_table
+from airflow_provider_sms.sending import CampaignError
+from tests.support.campaigns import PHONES, Campaigns, Platform
+
+LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
+UNSENT = errors.UnsentError("The platform can not be reached: Connection refused.")
+EXCLUSIVE = Account("FAKE-APP-ID", "FAKE-APP-KEY", batch_size=2, exclusive_account=True)
+LONG_AGO = datetime(2020, 1, 1)  # noqa: DTZ001 - as the ledger keeps it
+Push = Callable[..., None]
+
+
+@pytest.fixture
+def push(campaigns: Campaigns) -> Push:
+    """Put a receipt, or a reply, into the ledger."""
+
+    def push(mobile: str, taskid: str = "T77", *, table: object = receipt_table, **fields: object) -> None:
+        with campaigns.ledger.writing() as connection:
+            values = {"account": "FAKE-APP-ID", "received_at": campaigns.ledger.now(connection), **fields}
+            connection.execute(insert(table).values(mobile=mobile, taskid=taskid, **values))  # type: ignore[arg-type]
+
+    return push
+
+
+@pytest.fixture
+def doubtful(campaigns: Campaigns) -> int:
+    """A campaign whose second batch is in doubt, settled long enough ago."""
+    with pytest.raises(CampaignError):
+        campaigns.run(Platform(None, LOST), PHONES[:6])
+    campaigns.change_batches(batch_table.c.state == BatchState.ACCEPTED, settled_at=LONG_AGO)
+    return int(campaigns.batches()[0].campaign_id)
+
+
+def objection(campaigns: Campaigns, campaign_id: int) -> str:
+    """Why nothing is adopted."""
+    assert evidence.adopt(campaigns.ledger, campaign_id) == []
+    assert campaigns.batches()[1].state == BatchState.IN_DOUBT
+    (found,) = evidence.look(campaigns.ledger, campaign_id)
+    return found.objection
+
+
+@pytest.mark.parametrize("table", [receipt_table, reply_table], ids=["receipt", "reply"])
+@pytest.mark.parametrize("mobile", [PHONES[2], "1380013***3"], ids=["whole", "masked"])
+def test_a_push_about_one_of_its_phones_settles_the_batch(
+    campaigns: Campaigns, doubtful: int, push: Push, table: object, mobile: str
+) -> None:
+    push(mobile, table=table)
+    (found,) = evidence.adopt(campaigns.ledger, doubtful)
+    assert (found.number, found.taskid) == (2, "T77")
+    row = campaigns.batches()[1]
+    assert (row.state, row.taskid, row.accepted, row.evidence) == ("accepted", "T77", 2, "adopted")
+
+
+def test_silence_proves_nothing(campaigns: Campaigns, doubtful: int) -> None:
+    assert evidence.adopt(campaigns.ledger, doubtful) == []
+    assert campaigns.batches()[1].state == BatchState.IN_DOUBT
+
+
+def test_a_task_id_that_somebody_owns_is_no_evidence(campaigns: Campaigns, doubtful: int, push: Push) -> None:
+    push(PHONES[2], taskid="T1")
+    assert evidence.look(campaigns.ledger, doubtful) == []
+
+
+def test_nor_is_one_that_a_person_has_taken_back(campaigns: Campaigns, doubtful: int, push: Push) -> None:
+    campaigns.change_batches(batch_table.c.number == 2, other_taskids="T76 T77")
+    push(PHONES[2])
+    assert evidence.look(campaigns.ledger, doubtful) == []
+
+
+def test_nor_is_another_account_s(campaigns: Campaigns, doubtful: int, push: Push) -> None:
+    push(PHONES[2], account="FAKE-OTHER-ID")
+    assert evidence.look(campaigns.ledger, doubtful) == []
+
+
+def test_a_push_before_the_claim_speaks_of_something_else(campaigns: Campaigns, doubtful: int, push: Push) -> None:
+    push(PHONES[2], received_at=LONG_AGO)
+    assert evidence.look(campaigns.ledger, doubtful) == []
+    push(PHONES[3])
+    assert "came before the batch was sent" in objection(campaigns, doubtful)
+
+
+@pytest.mark.parametrize(
+    "stranger", ["13800130099", PHONES[0], "1380013****"], ids=["unknown", "other batch", "two fit"]
+)
+def test_a_task_id_that_names_a_phone_outside_the_batch_is_not_the_batch_s(
+    campaigns: Campaigns, doubtful: int, push: Push, stranger: str
+) -> None:
+    push(PHONES[2])
+    push(stranger)
+    assert "names a phone outside the batch" in objection(campaigns, doubtful)
+
+
+@pytest.mark.parametrize(
+    ("state", "settled_at", "objects"),
+    [
+        (BatchState.SENDING, None, True),
+        (BatchState.IN_DOUBT, LONG_AGO, True),
+        (BatchState.ACCEPTED, datetime(2099, 1, 1), True),  # noqa: DTZ001
+        (BatchState.ACCEPTED, LONG_AGO, False),
+        (BatchState.PLANNED, None, False),
+    ],
+    ids=["sending", "in doubt too", "settled lately", "settled long ago", "not sent"],
+)
+def test_another_batch_that_holds_the_phone_may_be_what_it_is_about(
+    campaigns: Campaigns, doubtful: int, push: Push, state: BatchState, settled_at: datetime | None, objects: bool
+) -> None:
+    campaigns.run(Platform(), PHONES[2:3], key=CampaignKey("", campaign_key="other"))
+    campaigns.change_batches(batch_table.c.campaign_id != doubtful, state=state, settled_at=settled_at, taskid="T50")
+    push(PHONES[2])
+    if objects:
+        assert "holds one of the phones" in objection(campaigns, doubtful)
+    else:
+        assert len(evidence.adopt(campaigns.ledger, doubtful)) == 1
+
+
+def test_two_task_ids_for_one_batch_explain_too_much(campaigns: Campaigns, doubtful: int, push: Push) -> None:
+    push(PHONES[2], taskid="T77")
+    push(PHONES[3], taskid="T78")
+    assert evidence.adopt(campaigns.ledger, doubtful) == []
+    found = evidence.look(campaigns.ledger, doubtful)
+    assert {each.objection for each in found} == {"more than one explanation fits"}
+
+
+class TestWaiting:
+    def test_the_batch_is_adopted_as_soon_as_a_push_has_come(self, campaigns: Campaigns, push: Push) -> None:
+        def receipt_comes(seconds: float) -> None:
+            if not campaigns.waits:
+                push(PHONES[0])
+            campaigns.waits.append(seconds)
+
+        campaigns.waits = []  # type: ignore[attr-defined]
+        platform = Platform(LOST, account=EXCLUSIVE)
+        report = campaigns.run(
+            platform, PHONES[:2], on_in_doubt="wait", defer=lambda seconds, waited: receipt_comes(seconds)
+        )
+        assert (report.accepted, report.task_ids) == (2, ("T77",))
+        assert platform.requests == [tuple(PHONES[:2])]
+
+    def test_a_clear_looks_too_whatever_is_to_be_done_about_doubt(self, campaigns: Campaigns, push: Push) -> None:
+        with pytest.raises(CampaignError):
+            campaigns.run(Platform(LOST, account=EXCLUSIVE), PHONES[:2])
+        push(PHONES[0])
+        again = Platform(account=EXCLUSIVE)
+        assert campaigns.run(again, PHONES[:2], on_in_doubt="resend").accepted == 2
+        assert again.requests == []
+
+    def test_a_shared_account_s_pushes_are_left_to_a_person(self, campaigns: Campaigns, push: Push) -> None:
+        with pytest.raises(CampaignError):
+            campaigns.run(Platform(LOST), PHONES[:2])
+        push(PHONES[0])
+        with pytest.raises(CampaignError) as error:
+            campaigns.run(Platform(), PHONES[:2], on_in_doubt="wait", max_wait=timedelta(0))
+        assert error.value.report.in_doubt == 2
+
+
+@pytest.mark.parametrize(
+    ("mobile", "phone"),
+    [
+        ("13800130001", "13800130001"),
+        ("138****0001", "13800130001"),
+        ("1380013****", None),
+        ("138****0009", None),
+        ("138***0001", None),
+        ("", None),
+    ],
+)
+def test_a_masked_number_means_the_one_phone_that_fits(mobile: str, phone: str | None) -> None:
+    assert fits(mobile, {"13800130001", "13800130002"}) == phone

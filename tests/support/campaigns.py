@@ -1,0 +1,142 @@
+"""Campaigns for tests: planned and sent through a ledger, to a platform that answers as it is told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select, update
+
+from airflow_provider_sms.gateway.account import Account
+from airflow_provider_sms.gateway.answers import Acceptance
+from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
+from airflow_provider_sms.ledger.schema import batch_table, recipient_table
+from airflow_provider_sms.ledger.views import Report
+from airflow_provider_sms.planning import Planner, Try, begin, make_order
+from airflow_provider_sms.policy import Policy
+from airflow_provider_sms.sending import Sender
+
+TEXT = "【云通信】您好"
+PHONES = [f"1380013{number:04d}" for number in range(1, 11)]
+ACCOUNT = Account("FAKE-APP-ID", "FAKE-APP-KEY", batch_size=2)
+SENDER = TaskInstanceKey("dag", "run", "send")
+NOON = datetime(2030, 1, 31, 4, 0, tzinfo=UTC)
+
+
+class Platform:
+    """Answers each request with the next of a list, then accepts; keeps what it was sent."""
+
+    def __init__(self, *answers: object, account: Account = ACCOUNT) -> None:
+        self.account = account
+        self.answers = list(answers)
+        self.requests: list[tuple[str, ...]] = []
+        self.accepted: list[str] = []
+        self.send_times: list[datetime | None] = []
+        self._lock = threading.Lock()
+
+    def send(
+        self,
+        phones: Sequence[str],
+        content: str,
+        send_time: datetime | None = None,
+        *,
+        leaving: Callable[[], None],
+    ) -> Acceptance:
+        with self._lock:
+            answer = self.answers.pop(0) if self.answers else None
+            if callable(answer):
+                answer = answer(self)
+            leaving()
+            self.requests.append(tuple(phones))
+            self.send_times.append(send_time)
+            if isinstance(answer, BaseException):
+                raise answer
+            self.accepted += phones
+            number = len(self.requests)
+            return answer if isinstance(answer, Acceptance) else Acceptance(f"T{number}", None, 1000 - number)
+
+
+class Deferred(BaseException):
+    """What a task that leaves its process raises."""
+
+    def __init__(self, seconds: float, waited: float) -> None:
+        self.seconds = seconds
+        self.waited = waited
+
+
+def defer(seconds: float, waited: float) -> None:
+    raise Deferred(seconds, waited)
+
+
+@dataclass
+class Campaigns:
+    """Runs tries of campaigns, one after the other, in one ledger."""
+
+    ledger: Ledger
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("campaigns"))
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    pauses: list[float] = field(default_factory=list)
+
+    def run(
+        self,
+        platform: Platform,
+        phones: Sequence[object] = PHONES,
+        content: str = TEXT,
+        *,
+        key: CampaignKey | None = None,
+        map_index: int = -1,
+        attempt: Try = Try(),  # noqa: B008 - frozen
+        send_time: datetime | None = None,
+        batch_size: int | None = None,
+        defer: Callable[[float, float], None] | None = None,
+        waited: float = 0.0,
+        on_accepted: Callable[[Report], None] | None = None,
+        read: Callable[[], Any] | None = None,
+        before_sending: Callable[[Sender], None] = lambda sender: None,
+        **choices: Any,
+    ) -> Report:
+        """One try, from its beginning to its end."""
+        key = key or CampaignKey("", TaskInstanceKey("dag", "run", "send", map_index))
+        policy = Policy(**choices)
+        begin(self.ledger, key, attempt)
+        order = make_order(platform.account, content, send_time, batch_size, policy=policy)
+        planner = Planner(
+            self.ledger, key, order, read or (lambda: [list(phones)]), self.log, policy, now=lambda: self.now
+        )
+        sender = Sender(
+            self.ledger,
+            platform,  # type: ignore[arg-type]
+            planner.plan(),
+            policy,
+            self.log,
+            pause=self.pauses.append,
+            defer=defer,
+            waited=waited,
+            now=lambda: self.now,
+        )
+        before_sending(sender)
+        return sender.send(on_accepted)
+
+    def batches(self) -> list[Any]:
+        """All batches, in order."""
+        with self.ledger.reading() as connection:
+            return list(connection.execute(select(batch_table).order_by(batch_table.c.id)).all())
+
+    def change_batches(self, *where: Any, **values: Any) -> None:
+        """Change batches behind the code's back."""
+        with self.ledger.writing() as connection:
+            connection.execute(update(batch_table).where(*where).values(**values))
+
+    def reasons(self) -> dict[str, str | None]:
+        """Why each phone was left out, or None, by phone."""
+        table = recipient_table
+        with self.ledger.reading() as connection:
+            rows = connection.execute(
+                select(table.c.phone, table.c.reason).order_by(table.c.campaign_id, table.c.position)
+            )
+            return {row.phone: row.reason for row in rows}
