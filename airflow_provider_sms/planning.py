@@ -171,6 +171,19 @@ class Planner:
         return outbox.states().keys() != {BatchState.PLANNED}
 
     def _carry_on(self, plans: Plans, stored: Campaign) -> None:
+        self._check_terms(stored)
+        sieve = phone_list.Sieve()
+        try:
+            for chunk in self._progressing(self.read(), sieve):
+                sieve.sift(chunk)
+            if not sieve.included:
+                raise phone_list.none_to_send_to(sieve)
+        except PhonesError as error:
+            self.log.warning("Campaign %s goes on with its stored phones: %s", stored.name, error)
+            return
+        self._report_changed_phones(plans, stored, sieve)
+
+    def _check_terms(self, stored: Campaign) -> None:
         changed = self.order.terms.differences(stored)
         if changed and self.policy.on_changed is OnChanged.FAIL:
             raise PlanChangedError(
@@ -180,17 +193,8 @@ class Planner:
             )
         if changed:
             self.log.warning("Campaign %s goes on with its stored %s.", stored.name, " and ".join(changed))
-        try:
-            self._report_changed_phones(plans, stored)
-        except PhonesError as error:
-            self.log.warning("Campaign %s goes on with its stored phones: %s", stored.name, error)
 
-    def _report_changed_phones(self, plans: Plans, stored: Campaign) -> None:
-        sieve = phone_list.Sieve()
-        for chunk in self._progressing(self.read(), sieve):
-            sieve.sift(chunk)
-        if not sieve.included:
-            raise phone_list.none_to_send_to(sieve)
+    def _report_changed_phones(self, plans: Plans, stored: Campaign, sieve: phone_list.Sieve) -> None:
         if sieve.fingerprint() == stored.fingerprint:
             return
         added, removed = sieve.seen, 0
@@ -223,7 +227,10 @@ class Planner:
             plans.discard(draft)
             raise
         if campaign.id != draft.id:
+            # Another try's plan stands: it says the same, or it has begun in the meantime.
             plans.discard(draft)
+            self._check_terms(campaign)
+            self._report_changed_phones(plans, campaign, sieve)
         plans.discard_drafts(self.key)
         if sieve.counted():
             self.log.warning("phones: left out %s", sieve.explained())

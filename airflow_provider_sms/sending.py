@@ -52,6 +52,8 @@ IN_PLACE = 60.0
 MOST_RESENDS = 3
 EVIDENCE_INTERVAL = 120.0
 ONE_MINUTE = 60.0
+_NOT_SENT = "--not-sent"
+_UNKNOWN = "--sent|--not-sent"
 _LOOK_INTERVAL = 2.0
 
 
@@ -61,16 +63,15 @@ Result = TypeVar("Result")
 class CampaignError(Exception):
     """A campaign that has not ended well.
 
-    :param report: what became of its phones.
+    :param report: what became of its phones; None if the ledger is away and can not say.
     :param cause: why.
     :param passes_by_itself: whether another try may fare better although nobody does anything.
     :param commands: what a person can run to see or settle it.
     """
 
-    def __init__(self, report: Report, cause: str, passes_by_itself: bool, commands: tuple[str, ...]) -> None:
-        ids = f" taskId: {', '.join(report.task_ids[:5])}{' …' if len(report.task_ids) > 5 else ''}."
+    def __init__(self, report: Report | None, cause: str, passes_by_itself: bool, commands: tuple[str, ...]) -> None:
         lines = "".join(f"\n  {command}" for command in commands)
-        super().__init__(f"{cause} Phones: {report}.{ids if report.task_ids else ''}\nSee or settle it:{lines}")
+        super().__init__(f"{cause}{_counted(report)}\nSee or settle it:{lines}")
         self.report = report
         self.cause = cause
         self.passes_by_itself = passes_by_itself
@@ -93,6 +94,18 @@ class _Round:
     over: threading.Event = field(default_factory=threading.Event)
     settled: threading.Event = field(default_factory=threading.Event)
     wait: _Wait | None = None
+
+
+@dataclass(slots=True)
+class _Worker:
+    """What one thread has to itself.
+
+    :param unreached: requests in a row that did not get out.
+    """
+
+    round: _Round
+    outbox: Outbox
+    unreached: int = 0
 
 
 class Sender:
@@ -125,7 +138,8 @@ class Sender:
         self._campaign = campaign
         self._policy = policy
         self._log = log
-        self._stopped = threading.Event()
+        # Not an Event: a signal handler that sets one may wait for the lock that it has interrupted.
+        self._is_stopped = False
         self._pause = pause or time.sleep
         self._defer = defer
         self._waited = waited
@@ -143,7 +157,7 @@ class Sender:
 
     def stop(self) -> None:
         """Claim nothing more; what is under way ends. May be called from a signal handler."""
-        self._stopped.set()
+        self._is_stopped = True
 
     def send(self, on_accepted: Callable[[Report], None] | None = None) -> Report:
         """Send what is left, and wait for what passes.
@@ -161,7 +175,12 @@ class Sender:
                 progress.tell_task_ids()
             if not self._goes_on():
                 break
-        report = views.report(self._ledger, self._campaign.id)
+        try:
+            report = views.report(self._ledger, self._campaign.id)
+        except LedgerError:
+            if not self._unsettled:
+                raise
+            raise self._error(None, str(self._problem), final=True) from None
         self._judge(report)
         return report
 
@@ -194,32 +213,39 @@ class Sender:
             self._wait(this.wait.seconds, this.wait.problem)
 
     def _work(self, this: _Round) -> None:
-        outbox = Outbox(self._ledger, self._owner, self._campaign)
+        worker = _Worker(this, Outbox(self._ledger, self._owner, self._campaign))
         try:
-            while not this.over.is_set() and not self._stopped.is_set():
+            while not this.over.is_set() and not self._is_stopped:
                 if not self._settling.is_set():
                     self._settling.wait(1.0)
-                    continue
-                send_time = self._send_time(outbox)
-                claim = self._claim(outbox)
-                if claim is None:
+                elif not self._send_one(worker):
                     return
-                self._post(outbox, this, claim, send_time)
-                this.settled.set()
-        except _TooLate as late:
-            message = str(late)
-            self._steadily(lambda: outbox.expire(message))
         except Exception as error:  # noqa: BLE001 - whatever it is, the campaign ends with it
             self._end(error)
         finally:
             this.over.set()
             this.settled.set()
 
+    def _send_one(self, worker: _Worker) -> bool:
+        """Send the next batch; False if there is none."""
+        try:
+            send_time = self._send_time()
+        except _TooLate as late:
+            message = str(late)
+            self._steadily(lambda: worker.outbox.expire(message))
+            return False
+        claim = self._claim(worker.outbox)
+        if claim is None:
+            return False
+        self._post(worker, claim, send_time)
+        worker.round.settled.set()
+        return True
+
     @property
     def _lease(self) -> float:
         return self._client.account.timeout + LEASE_MARGIN
 
-    def _send_time(self, outbox: Outbox) -> datetime | None:
+    def _send_time(self) -> datetime | None:
         """When the next batch shall go out, if it still may."""
         now, send_time, valid_until = self._now(), self._campaign.send_time, self._campaign.valid_until
         sends_late = self._policy.on_expired is OnExpired.SEND_NOW
@@ -233,37 +259,26 @@ class Sender:
             return None
         return send_time
 
-    def _post(self, outbox: Outbox, this: _Round, claim: Claim, send_time: datetime | None) -> None:
+    def _post(self, worker: _Worker, claim: Claim, send_time: datetime | None) -> None:
         try:
-            acceptance = self._reach(outbox, claim, send_time)
+            acceptance = self._client.send(
+                claim.phones, self._campaign.content, send_time, leaving=lambda: worker.outbox.check(claim)
+            )
         except SmsError as problem:
-            self._settle_problem(outbox, this, claim, problem)
+            self._settle_problem(worker, claim, problem)
         except (ClaimLostError, LedgerUnreachableError) as error:
             # Proven unsent: the look came before the first byte.
             self._log.warning("%s Nothing of batch %d was sent.", error, claim.number)
-            self._settle(claim, lambda: outbox.release(claim))
+            self._settle(claim, lambda: worker.outbox.release(claim), _NOT_SENT)
         except BaseException as error:
             kind = type(error).__name__
-            self._settle(claim, lambda: outbox.doubt(claim, kind, "Interrupted while sending."))
+            self._settle(claim, lambda: worker.outbox.doubt(claim, kind, "Interrupted while sending."), _UNKNOWN)
             raise
         else:
-            self._accept(outbox, claim, acceptance)
-            self._failures = 0
+            self._accept(worker, claim, acceptance)
+            self._failures = worker.unreached = 0
 
-    def _reach(self, outbox: Outbox, claim: Claim, send_time: datetime | None) -> Acceptance:
-        for attempt in range(1, TRIES_TO_REACH + 1):
-            try:
-                return self._client.send(
-                    claim.phones, self._campaign.content, send_time, leaving=lambda: outbox.check(claim)
-                )
-            except UnsentError as problem:
-                if attempt == TRIES_TO_REACH or self._stopped.is_set():
-                    raise
-                self._log.warning("Batch %d: %s Trying again (%d).", claim.number, problem, attempt)
-                self._pause(float(2**attempt))
-        raise AssertionError("unreachable")
-
-    def _accept(self, outbox: Outbox, claim: Claim, acceptance: Acceptance) -> None:
+    def _accept(self, worker: _Worker, claim: Claim, acceptance: Acceptance) -> None:
         total = len(claim.phones)
         counted = total if acceptance.success_count is None else max(0, min(acceptance.success_count, total))
         if counted != total:
@@ -277,55 +292,67 @@ class Sender:
             )
         answer = Answer(acceptance.task_id, counted, acceptance.remain_point)
         try:
-            self._settle(claim, lambda: outbox.accept(claim, answer), acceptance.task_id)
+            self._settle(
+                claim, lambda: worker.outbox.accept(claim, answer), f"--sent {shlex.quote(acceptance.task_id)}"
+            )
         except SettledOtherwiseError as error:
             self._log.error("%s", error)
 
-    def _settle_problem(self, outbox: Outbox, this: _Round, claim: Claim, problem: SmsError) -> None:
+    def _settle_problem(self, worker: _Worker, claim: Claim, problem: SmsError) -> None:
         """Write down what a failed request means for its phones, and what it means for the other batches."""
         kind, message = type(problem).__name__, problem.what
         singled_out = len(claim.phones) == 1
         match problem:
             case UnsentError():
-                self._settle(claim, lambda: outbox.release(claim, kind, message))
-                self._end(problem)
+                self._settle(claim, lambda: worker.outbox.release(claim, kind, message), _NOT_SENT)
+                self._try_to_reach(worker, claim, problem)
             case InDoubtError():
-                self._settle(claim, lambda: outbox.doubt(claim, kind, message))
+                self._settle(claim, lambda: worker.outbox.doubt(claim, kind, message), _UNKNOWN)
                 self._fail(claim, problem)
             case PhoneTooOftenError() if claim.may_have_gone_out:
                 # The phones were texted within the last minute: most likely by the attempt before this one.
-                self._settle(claim, lambda: outbox.doubt(claim, kind, message))
+                self._settle(claim, lambda: worker.outbox.doubt(claim, kind, message), _UNKNOWN)
                 self._fail(claim, problem)
             case PhoneTooOftenError():
-                self._put_off(outbox, this, claim, ONE_MINUTE, problem)
+                self._put_off(worker, claim, ONE_MINUTE, problem)
             case PhoneDailyCapError() if singled_out and self._can_wait(self._until_midnight()):
-                self._put_off(outbox, this, claim, self._until_midnight(), problem)
+                self._put_off(worker, claim, self._until_midnight(), problem)
             case PhoneRefusedError() if singled_out or self._policy.on_phone_refused is OnPhoneRefused.FAIL:
-                self._settle(claim, lambda: outbox.refuse(claim, kind, message))
+                self._settle(claim, lambda: worker.outbox.refuse(claim, kind, message), _NOT_SENT)
                 self._log.warning("Batch %d, phones: %d: %s", claim.number, len(claim.phones), problem)
             case PhoneRefusedError():
                 self._log.info("Batch %d: %s Halving it to find the phone.", claim.number, message)
-                self._settle(claim, lambda: outbox.split(claim, kind, message))
+                self._settle(claim, lambda: worker.outbox.split(claim, kind, message), _NOT_SENT)
             case AccountDailyCapError():
-                self._put_off(outbox, this, claim, self._until_midnight(), problem)
+                self._put_off(worker, claim, self._until_midnight(), problem)
             case HttpTooManyError():
-                self._put_off(outbox, this, claim, ONE_MINUTE, problem)
+                self._put_off(worker, claim, ONE_MINUTE, problem)
             case RefusedError():
-                self._settle(claim, lambda: outbox.refuse(claim, kind, message))
+                self._settle(claim, lambda: worker.outbox.refuse(claim, kind, message), _NOT_SENT)
                 if isinstance(problem, UnlistedRefusalError):
                     self._fail(claim, problem)
                 else:
                     self._end(problem)
             case _:
-                self._settle(claim, lambda: outbox.release(claim, kind, message))
+                self._settle(claim, lambda: worker.outbox.release(claim, kind, message), _NOT_SENT)
                 self._end(problem)
 
-    def _put_off(self, outbox: Outbox, this: _Round, claim: Claim, seconds: float, problem: SmsError) -> None:
-        self._settle(claim, lambda: outbox.release(claim, type(problem).__name__, problem.what))
-        with this.lock:
-            if this.wait is None or this.wait.seconds < seconds:
-                this.wait = _Wait(seconds, problem)
-        this.over.set()
+    def _try_to_reach(self, worker: _Worker, claim: Claim, problem: SmsError) -> None:
+        """Give the platform a moment; the batch is claimed anew, so that no lease covers more than one request."""
+        worker.unreached += 1
+        if worker.unreached >= TRIES_TO_REACH:
+            self._end(problem)
+        elif not self._is_stopped:
+            self._log.warning("Batch %d: %s Trying again (%d).", claim.number, problem, worker.unreached)
+            self._pause(float(2**worker.unreached))
+
+    def _put_off(self, worker: _Worker, claim: Claim, seconds: float, problem: SmsError) -> None:
+        self._settle(claim, lambda: worker.outbox.release(claim, type(problem).__name__, problem.what), _NOT_SENT)
+        with worker.round.lock:
+            wait = worker.round.wait
+            if wait is None or wait.seconds < seconds:
+                worker.round.wait = _Wait(seconds, problem)
+        worker.round.over.set()
 
     def _fail(self, claim: Claim, problem: SmsError) -> None:
         """The other batches still go out, unless several in a row fail."""
@@ -349,14 +376,13 @@ class Sender:
             return self._steadily(lambda: outbox.claim(self._client.account.app_id, self._lease))
         except LedgerError:
             if outbox.uncertain is not None:
-                self._unsettled.append(self._resolve(outbox.uncertain.number, "--not-sent"))
+                self._unsettled.append(self._resolve(outbox.uncertain.number, _NOT_SENT))
             raise
 
-    def _settle(self, claim: Claim, step: Callable[[], None], task_id: str | None = None) -> None:
+    def _settle(self, claim: Claim, step: Callable[[], None], outcome: str) -> None:
         try:
             self._steadily(step)
         except LedgerError as error:
-            outcome = f"--sent {shlex.quote(task_id)}" if task_id else "--sent|--not-sent"
             self._unsettled.append(self._resolve(claim.number, outcome))
             raise _UnsettledError(
                 f"{error} What became of batch {claim.number} could not be written down. When the ledger is back: "
@@ -382,7 +408,7 @@ class Sender:
     # Between the rounds: what passes by itself is waited for.
 
     def _goes_on(self) -> bool:
-        if self._stopped.is_set():
+        if self._is_stopped:
             return False
         held = self._outbox.overtake()
         states = self._outbox.states()
@@ -442,7 +468,7 @@ class Sender:
         return True
 
     def _wait(self, seconds: float, problem: SmsError) -> None:
-        if self._stopped.is_set():
+        if self._is_stopped:
             return
         if not self._can_wait(seconds):
             self._end(problem)
@@ -458,7 +484,7 @@ class Sender:
         """Wait here for up to a minute; longer only if there is no way to leave the process."""
         if seconds > IN_PLACE and self._defer is not None:
             self._defer(seconds, self._waited + seconds)
-        while seconds > 0 and not self._stopped.is_set() and not until():
+        while seconds > 0 and not self._is_stopped and not until():
             self._pause(min(seconds, _LOOK_INTERVAL))
             seconds -= _LOOK_INTERVAL
 
@@ -494,11 +520,11 @@ class Sender:
         if report.refused:
             self._log.warning("Refused by the platform: %d phones.", report.refused)
 
-    def _error(self, report: Report, cause: str, *, final: bool) -> CampaignError:
+    def _error(self, report: Report | None, cause: str, *, final: bool) -> CampaignError:
         commands = [f"airflow-sms status {shlex.quote(self._campaign.name)}", *self._unsettled]
-        if not self._unsettled:
+        if report is not None and not self._unsettled:
             in_doubt = self._outbox.in_doubt() if report.in_doubt else []
-            commands += [self._resolve(row.number, "--sent|--not-sent") for row in in_doubt[:3]]
+            commands += [self._resolve(row.number, _UNKNOWN) for row in in_doubt[:3]]
         return CampaignError(report, cause, not final, tuple(commands))
 
     def _resolve(self, number: int, outcome: str) -> str:
@@ -511,6 +537,13 @@ class _TooLate(Exception):
 
 class _UnsettledError(Exception):
     """What became of a batch could not be written down."""
+
+
+def _counted(report: Report | None) -> str:
+    if report is None:
+        return ""
+    ids = f" taskId: {', '.join(report.task_ids[:5])}{' …' if len(report.task_ids) > 5 else ''}."
+    return f" Phones: {report}.{ids if report.task_ids else ''}"
 
 
 def _passes(problem: SmsError) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,25 @@ def run(dag_file: str) -> dict[str, Any]:
     from airflow_provider_sms.hooks.sms import SmsHook
 
     before = SmsHook(CONNECTION).get_balance()
-    finished = runpy.run_path(dag_file)["dag"].test()
+    began = datetime.now(UTC)
+    finished = runpy.run_path(dag_file)["dag"].test(run_after=began, logical_date=began)
     instances = {each.task_id: each for each in finished.get_task_instances()}
+    summary = instances["send"].xcom_pull(task_ids="send")
+    after = SmsHook(CONNECTION).get_balance()
+    # The same run again, every task of it: as after a clear by hand.
+    cleared = runpy.run_path(dag_file)["dag"].test(run_after=began, logical_date=began)
     return {
         "state": str(finished.state.value),
         "tasks": {name: str(each.state) for name, each in sorted(instances.items(), key=_when)},
-        "summary": instances["send"].xcom_pull(task_ids="send"),
+        "summary": summary,
         "balance_before": before,
-        "balance_after": SmsHook(CONNECTION).get_balance(),
+        "balance_after": after,
+        "run_id": finished.run_id,
+        "cleared": {
+            "run_id": cleared.run_id,
+            "state": str(cleared.state.value),
+            "balance_after": SmsHook(CONNECTION).get_balance(),
+        },
     }
 
 

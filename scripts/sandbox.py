@@ -77,6 +77,8 @@ def airflow_home(children: Children, **settings: str) -> Iterator[dict[str, str]
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            # All of it runs on this machine, even if that is a pod.
+            "AIRFLOW__SMS__ALLOW_SQLITE": "True",
             **settings,
         }
     finally:

@@ -9,6 +9,8 @@ import tempfile
 
 for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
     del os.environ[_name]
+# The tests may run in a pod; what they test does not.
+os.environ.pop("KUBERNETES_SERVICE_HOST", None)
 
 
 def _remove(home: str, owner: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.errors import PhonesError
 from airflow_provider_sms.ledger import plans as plans_module
 from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import (
     CampaignPurgedError,
     LedgerLostError,
@@ -24,7 +27,8 @@ from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Draft, Plans
 from airflow_provider_sms.ledger.schema import campaign_table, once_table, recipient_table
-from airflow_provider_sms.planning import Try
+from airflow_provider_sms.planning import Planner, Try, make_order
+from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import CampaignError
 from tests.support.campaigns import ACCOUNT, PHONES, SENDER, TEXT, Campaigns, Platform
 
@@ -151,6 +155,23 @@ class TestStoring:
         assert campaigns.run(platform, [*PHONES, PHONES[0]], batch_size=3).accepted == 10
         assert sorted(platform.accepted) == PHONES
 
+    def test_a_long_plan_says_how_far_it_is_at_a_bounded_pace(
+        self, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seconds = itertools.count(step=4.0)
+        phones = [[f"138{start + number:08d}" for number in range(100)] for start in range(0, 1000, 100)]
+        order = make_order(ACCOUNT, TEXT, policy=Policy())
+        log = logging.getLogger("planning")
+        planner = Planner(ledger, KEY, order, lambda: phones, log, Policy(), clock=lambda: next(seconds))
+        with caplog.at_level(logging.INFO):
+            planner.plan()
+        lines = [each.getMessage() for each in caplog.records if each.getMessage().startswith("Planning")]
+        assert lines == [
+            "Planning: 300 phones so far, 25 a second.",
+            "Planning: 600 phones so far, 25 a second.",
+            "Planning: 900 phones so far, 25 a second.",
+        ]
+
     def test_two_that_plan_at_once_end_with_one_plan(self, campaigns: Campaigns) -> None:
         platform, both = Platform(), threading.Barrier(2, timeout=10)
         errors_: list[Exception] = []
@@ -172,6 +193,18 @@ class TestStoring:
             thread.join(60)
         assert errors_ == []
         assert sorted(platform.accepted) == PHONES
+        assert rows(campaigns, campaign_table) == 1
+
+    def test_a_plan_that_began_in_the_meantime_is_not_sent_with_another_s_text(self, campaigns: Campaigns) -> None:
+        first, second = Platform(None, *NEVER), Platform()
+
+        def read() -> Iterator[list[object]]:
+            fail(campaigns, first)
+            yield list(PHONES)
+
+        with pytest.raises(PlanChangedError, match="another content;"):
+            campaigns.run(second, content=TEXT + "再见", read=read)
+        assert second.requests == []
         assert rows(campaigns, campaign_table) == 1
 
 

@@ -24,7 +24,8 @@ def blocks(readme: Path, language: str) -> list[str]:
 
 
 def test_the_first_dag_is_one(readme: Path) -> None:
-    (source,) = blocks(readme, "python")
+    source, recipients = blocks(readme, "python")
+    exec(recipients, {})
     names: dict[str, object] = {}
     exec(source.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import"), names)
     assert names["send"].upstream_task_ids == {"enough_points"}  # type: ignore[attr-defined]
@@ -61,7 +62,10 @@ def test_every_message_of_the_document_is_explained(readme: Path) -> None:
 def test_pictures_links_and_make_targets_are_there(readme: Path) -> None:
     text = readme.read_text()
     for target in re.findall(r"\]\(([^)h][^)]*)\)", text):
-        assert (ROOT / target).exists(), target
+        file, _, part = target.partition("#")
+        assert (ROOT / file).exists(), target
+        headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), re.MULTILINE) if part else [""]
+        assert part in {heading.lower().replace(" ", "-") for heading in headings}, target
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make ([a-z-]+)", text):
         assert f"\n{target}:" in makefile, target

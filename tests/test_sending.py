@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
+from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
@@ -78,9 +79,9 @@ class TestAccepted:
     def test_task_ids_are_told_with_those_of_earlier_tries(self, campaigns: Campaigns) -> None:
         told: list[Report] = []
         failure(campaigns, Platform(None, NO_MONEY), on_accepted=told.append)
-        assert told[-1].task_ids == ("T1",)
+        assert list(told[-1].task_ids) == ["T1"]
         campaigns.run(Platform(Acceptance("U1", None, None)), on_accepted=told.append)
-        assert told[-1].task_ids == ("T1", "U1", "T2", "T3", "T4")
+        assert list(told[-1].task_ids) == ["T1", "U1", "T2", "T3", "T4"]
 
     def test_several_in_flight_send_each_batch_once(self, campaigns: Campaigns) -> None:
         platform = Platform()
@@ -89,6 +90,45 @@ class TestAccepted:
         assert sorted(platform.accepted) == phones
         assert report.accepted == 101
         assert len(set(report.task_ids)) == 51
+
+
+class TestProgress:
+    def lines(self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture, seconds: float) -> list[str]:
+        """What is said while five batches take so many seconds each."""
+        passed = 0.0
+
+        def time_passes(platform: Platform) -> None:
+            nonlocal passed
+            passed += seconds
+            # Until the main thread has looked at the clock.
+            looked.clear()
+            assert looked.wait(10)
+
+        def clock() -> float:
+            looked.set()
+            return passed
+
+        looked = threading.Event()
+
+        def with_clock(sender: Sender) -> None:
+            sender._clock = clock
+
+        with caplog.at_level(logging.INFO):
+            campaigns.run(Platform(*[time_passes] * 5), before_sending=with_clock)
+        return [each.getMessage() for each in caplog.records if each.getMessage().startswith("Progress")]
+
+    def test_counts_rate_and_remaining_time_are_said(
+        self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        lines = self.lines(campaigns, caplog, seconds=20)
+        assert len(lines) >= 4
+        assert lines[-1].startswith("Progress: ")
+        assert " of 10 phones (" in lines[-1]
+        assert " a second, " in lines[-1]
+        assert " s left; 99" in lines[-1]
+
+    def test_at_a_bounded_pace(self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture) -> None:
+        assert len(self.lines(campaigns, caplog, seconds=4)) <= 2
 
 
 class TestUnsent:
@@ -191,6 +231,11 @@ class TestPhoneRefused:
         error = failure(campaigns, Platform(BAD_PHONE, TOO_OFTEN, None), phones=PHONES[:2])
         assert (error.report.in_doubt, error.report.accepted) == (1, 1)
         assert not error.passes_by_itself
+
+    def test_several_in_flight_may_halve_at_once(self, campaigns: Campaigns) -> None:
+        platform = Refusing(dict.fromkeys(PHONES[::3], BAD_PHONE))
+        report = campaigns.run(platform, batch_size=3, max_in_flight=4)
+        assert (report.accepted, report.refused, report.refused_batches) == (6, 4, 0)
 
     def test_a_daily_cap_of_one_phone_alone_is_waited_for_if_that_is_allowed(self, campaigns: Campaigns) -> None:
         campaigns.now = datetime(2030, 1, 31, 15, 30, tzinfo=UTC)  # half an hour before midnight in Beijing
@@ -485,6 +530,18 @@ class TestTheLedgerGoesAway:
         campaigns.change_batches(batch_table.c.number == 1, owner=DEAD)
         assert failure(campaigns, again).report.in_doubt == 2
         assert again.requests == BATCHES[1:]
+
+    def test_the_command_says_what_is_known_even_if_the_counts_can_not_be_read(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*args: object) -> None:
+            raise LedgerUnreachableError("The ledger (postgresql on nowhere) says: away.")
+
+        Away(monkeypatch, "release", times=10_000)
+        monkeypatch.setattr(views, "report", away)
+        error = failure_in_time(campaigns, Platform(*[UNSENT] * 4))
+        assert "airflow-sms resolve dag/run/send --batch 1 --not-sent" in str(error)
+        assert (error.report, error.passes_by_itself) == (None, False)
 
     def test_before_anything_has_left_the_try_fails_as_retryable(
         self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch

@@ -113,6 +113,10 @@ def _check_http_status(status: int) -> None:
         raise HttpTooManyError(f"HTTP status {status}.", status)
     if 300 <= status <= 399:
         raise HttpRefusedError(f"HTTP status {status}, a redirect, which is never followed.", status)
+    if status == 413:
+        raise HttpRefusedError(
+            f"HTTP status {status}: the request is too large, a smaller batch_size may help.", status
+        )
     if status in _HTTP_REFUSALS:
         raise HttpRefusedError(f"HTTP status {status}.", status)
     raise AnswerUnreadableError(f"HTTP status {status}.")

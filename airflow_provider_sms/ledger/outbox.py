@@ -22,7 +22,13 @@ from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.plans import Campaign, exclude
-from airflow_provider_sms.ledger.schema import BatchState, batch_table, once_table, recipient_table
+from airflow_provider_sms.ledger.schema import (
+    BatchState,
+    batch_table,
+    campaign_table,
+    once_table,
+    recipient_table,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -183,6 +189,9 @@ class Outbox:
         table, people = batch_table, recipient_table
         middle = len(claim.phones) // 2
         with self._ledger.writing() as connection:
+            # Two that split at once would give two batches one number.
+            campaign = select(campaign_table.c.id).where(campaign_table.c.id == claim.campaign_id)
+            connection.execute(campaign.with_for_update())
             query = select(table).where(self._is(claim), table.c.state == BatchState.SENDING).with_for_update()
             row = connection.execute(query).first()
             if row is None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, exc, func, insert, select, update
+from sqlalchemy import and_, delete, exc, func, insert, select, update
 
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
-from airflow_provider_sms.ledger.errors import CampaignPurgedError, LedgerError
+from airflow_provider_sms.ledger.errors import CampaignPurgedError, LedgerError, LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey, text_hash
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.schema import (
@@ -141,7 +141,7 @@ class Plans:
                 )
             )
             (campaign_id,) = result.inserted_primary_key or (0,)
-        return Draft(self._ledger, key, campaign_id, terms.batch_size)
+        return Draft(self._ledger, self._owner, key, campaign_id, terms.batch_size)
 
     def complete(self, draft: Draft, fingerprint: str, excluded: Mapping[str, int]) -> Campaign:
         """Give a draft its key, in place of an older plan of which nothing has left.
@@ -161,16 +161,25 @@ class Plans:
             raise LedgerError(f"Campaign {draft.key.name!r} was removed while it was being planned.")
         return campaign
 
-    def discard_drafts(self, key: CampaignKey) -> None:
-        """Remove what processes that are gone have left half done."""
+    def discard_drafts(self, key: CampaignKey | None = None) -> int:
+        """Remove what processes that are gone have left half done.
+
+        :param key: of which campaign; None for all.
+        :returns: how many.
+        """
         query = select(campaign_table.c.id, campaign_table.c.owner, campaign_table.c.lease_until)
-        query = query.where(campaign_table.c.planned_for == key.hash, campaign_table.c.key_hash.is_(None))
+        query = query.where(campaign_table.c.key_hash.is_(None))
+        if key is not None:
+            query = query.where(campaign_table.c.planned_for == key.hash)
         with self._ledger.reading() as connection:
             now = self._ledger.now(connection)
             drafts = connection.execute(query).all()
+        discarded = 0
         for row in drafts:
-            if row.lease_until <= now or is_provably_dead(row.owner):
+            if (row.lease_until <= now or is_provably_dead(row.owner)) and self._take(row):
                 remove_campaign(self._ledger, row.id)
+                discarded += 1
+        return discarded
 
     def discard(self, draft: Draft) -> None:
         """Remove a draft of one's own."""
@@ -201,6 +210,21 @@ class Plans:
                 self._ledger, connection, campaign.id, first, phones, dict.fromkeys(range(len(phones)), AFTER_PLAN)
             )
 
+    def _take(self, draft: Any) -> bool:
+        """Make somebody's draft one's own, unless it has been carried on with: whoever wakes up finds it gone."""
+        table = campaign_table
+        unchanged = and_(table.c.key_hash.is_(None), table.c.owner == draft.owner)
+        with self._ledger.writing() as connection:
+            lease = self._ledger.now(connection) + DRAFT_LEASE
+            return (
+                connection.execute(
+                    update(table)
+                    .where(table.c.id == draft.id, unchanged, table.c.lease_until == draft.lease_until)
+                    .values(owner=self._owner, lease_until=lease)
+                ).rowcount
+                > 0
+            )
+
     def _head(self, connection: Connection, key: CampaignKey) -> dict[str, Any]:
         now = self._ledger.now(connection)
         head: dict[str, Any] = {
@@ -224,6 +248,7 @@ class Plans:
         current = connection.execute(query).first()
         if current is not None and current.id == draft.id:
             return  # done by a commit that was not heard of
+        draft.hold(connection)
         if current is not None:
             if current.purged_at is not None:
                 return
@@ -251,14 +276,16 @@ class Plans:
 class Draft:
     """A plan while it is being stored.
 
+    :param owner: the process that stores it.
     :param batch_size: phones in one request.
     """
 
-    def __init__(self, ledger: Ledger, key: CampaignKey, id: int, batch_size: int) -> None:  # noqa: A002
+    def __init__(self, ledger: Ledger, owner: str, key: CampaignKey, id: int, batch_size: int) -> None:  # noqa: A002
         self.key = key
         self.id = id
         self.included = 0
         self._ledger = ledger
+        self._owner = owner
         self._batch_size = batch_size
         self._handed_in = 0
         self._batches = 0
@@ -282,11 +309,7 @@ class Draft:
         with self._ledger.writing() as connection:
             store_recipients(self._ledger, connection, self.id, first, phones, excluded)
             self._store_batches(connection, batches)
-            connection.execute(
-                update(campaign_table)
-                .where(campaign_table.c.id == self.id)
-                .values(lease_until=self._ledger.now(connection) + DRAFT_LEASE)
-            )
+            self.hold(connection)
         # Only now: a step that failed is repeated as it was.
         self._handed_in += len(phones)
         self.included += len(places)
@@ -300,8 +323,26 @@ class Draft:
         batches = self._cut(self._open)
         with self._ledger.writing() as connection:
             self._store_batches(connection, batches)
+            self.hold(connection)
         self._batches += len(batches)
         self._open = []
+
+    def hold(self, connection: Connection) -> None:
+        """Renew the lease, and see that nobody has taken the draft away while this process stood still.
+
+        :raises LedgerUnreachableError: somebody has; whatever this transaction has stored must not stay.
+        """
+        table = campaign_table
+        held = connection.execute(
+            update(table)
+            .where(table.c.id == self.id, table.c.key_hash.is_(None), table.c.owner == self._owner)
+            .values(lease_until=self._ledger.now(connection) + DRAFT_LEASE)
+        )
+        if not held.rowcount:
+            raise LedgerUnreachableError(
+                f"Campaign {self.key.name!r}: this try stood still while it was planning, and another one has removed "
+                "its half plan. Nothing was sent by this try."
+            )
 
     def _cut(self, places: Sequence[int]) -> list[dict[str, Any]]:
         size = self._batch_size

@@ -43,6 +43,8 @@ _Id = BigInteger().with_variant(Integer, "sqlite")
 _Time = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 # A taskId is case-sensitive.
 _TABLE: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+# An id is never given out again: a process that wakes up late must not find another campaign under the id of its own.
+_NEVER_AGAIN: dict[str, Any] = {**_TABLE, "sqlite_autoincrement": True}
 
 metadata = MetaData()
 
@@ -83,8 +85,7 @@ campaign_table = Table(
     Column("fingerprint", String(64)),
     Column("once_scope", String(64)),
     Column("purged_at", _Time),
-    Column("outcome", Text),
-    **_TABLE,
+    **_NEVER_AGAIN,
 )
 
 batch_table = Table(
@@ -117,7 +118,7 @@ batch_table = Table(
     UniqueConstraint("campaign_id", "number", name="sms_batch_number"),
     Index("sms_batch_state", "campaign_id", "state", "number"),
     Index("sms_batch_account", "account", "state"),
-    **_TABLE,
+    **_NEVER_AGAIN,
 )
 
 recipient_table = Table(

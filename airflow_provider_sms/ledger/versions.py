@@ -61,14 +61,15 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
     :returns: the version before, and now.
     :raises LedgerVersionError: the tables are newer than this code.
     """
-    before = version(ledger)
-    if before is not None and before not in KNOWN:
-        check(ledger)
-    with _alembic, ledger.writing() as connection:
-        _one_at_a_time(ledger, connection)
-        _run_alembic(connection)
-        if connection.execute(select(ledger_table.c.id)).first() is None:
-            connection.execute(insert(ledger_table).values(id=1, created_at=ledger.now(connection)))
+    with _alembic:
+        before = version(ledger)
+        if before is not None and before not in KNOWN:
+            check(ledger)
+        with ledger.writing() as connection:
+            _one_at_a_time(ledger, connection)
+            _run_alembic(connection)
+            if connection.execute(select(ledger_table.c.id)).first() is None:
+                connection.execute(insert(ledger_table).values(id=1, created_at=ledger.now(connection)))
     return before, KNOWN[-1]
 
 

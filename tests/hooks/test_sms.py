@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import Connection
 from airflow_provider_sms.gateway.errors import AccountError, CredentialsError, SmsError, TextError
 from airflow_provider_sms.get_provider_info import get_provider_info
 from airflow_provider_sms.hooks.sms import SmsHook, read_account
+from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import CampaignError
 from tests.support.simulator import Simulator
 
@@ -135,6 +136,37 @@ def test_bad_input_reaches_nobody(simulator: Simulator, connection: Callable[...
     with pytest.raises(TextError, match="content: no signature"):
         SmsHook().send_group(PHONES, "您好")
     assert simulator.requests()["requests"] == []
+
+
+def test_with_a_campaign_key_it_is_sent_once_however_often_it_is_called(
+    simulator: Simulator, connection: Callable[..., None]
+) -> None:
+    first = SmsHook().send_group(PHONES, TEXT, campaign_key="spring")
+    assert SmsHook().send_group(PHONES, TEXT, campaign_key="spring") == first
+    assert len(simulator.accepted()) == 1
+
+
+def test_without_one_it_is_sent_as_often_as_it_is_called(simulator: Simulator, connection: Callable[..., None]) -> None:
+    simulator.settings(one_per_minute=False)
+    names = {SmsHook().send_group(PHONES, TEXT)["campaign"] for _ in range(2)}
+    assert len(simulator.accepted()) == len(names) == 2
+
+
+def test_what_a_campaign_left_over_is_sent_by_the_next_call(
+    simulator: Simulator, connection: Callable[..., None]
+) -> None:
+    simulator.settings(balance=1)
+    with pytest.raises(CampaignError, match="1 accepted, 1 refused"):
+        SmsHook().send_group(PHONES, TEXT, batch_size=1, campaign_key="spring")
+    simulator.settings(balance=100)
+    assert SmsHook().send_group(PHONES, TEXT, batch_size=1, campaign_key="spring")["accepted"] == 2
+    assert sorted(phone for batch in simulator.accepted() for phone in batch["phones"]) == sorted(PHONES)
+
+
+def test_a_policy_is_the_operator_s_choices(simulator: Simulator, connection: Callable[..., None]) -> None:
+    simulator.fault("cut_after")
+    summary = SmsHook().send_group(PHONES, TEXT, policy=Policy(on_in_doubt="assume_sent"))
+    assert (summary["inDoubt"], summary["accepted"]) == (2, 0)
 
 
 def test_a_refusal(simulator: Simulator, connection: Callable[..., None]) -> None:

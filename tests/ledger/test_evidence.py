@@ -137,12 +137,13 @@ def test_two_task_ids_for_one_batch_explain_too_much(campaigns: Campaigns, doubt
 
 class TestWaiting:
     def test_the_batch_is_adopted_as_soon_as_a_push_has_come(self, campaigns: Campaigns, push: Push) -> None:
-        def receipt_comes(seconds: float) -> None:
-            if not campaigns.waits:
-                push(PHONES[0])
-            campaigns.waits.append(seconds)
+        waits: list[float] = []
 
-        campaigns.waits = []  # type: ignore[attr-defined]
+        def receipt_comes(seconds: float) -> None:
+            if not waits:
+                push(PHONES[0])
+            waits.append(seconds)
+
         platform = Platform(LOST, account=EXCLUSIVE)
         report = campaigns.run(
             platform, PHONES[:2], on_in_doubt="wait", defer=lambda seconds, waited: receipt_comes(seconds)

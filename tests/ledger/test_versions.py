@@ -28,7 +28,9 @@ def empty(ledger_url: str) -> Iterator[Ledger]:
 def test_the_migrations_make_what_the_code_expects(empty: Ledger) -> None:
     assert versions.upgrade(empty) == (None, versions.KNOWN[-1])
     with empty.reading() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        # SQLite keeps a table of its own about ids, which an older SQLAlchemy lists.
+        options = {"version_table": VERSION_TABLE, "include_name": lambda name, kind, names: name != "sqlite_sequence"}
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
     versions.check(empty)
 

@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("other_taskids", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("campaign_id", "number", name="sms_batch_number"),
+        sqlite_autoincrement=True,
         **_TABLE,
     )
     op.create_index("ix_sms_batch_taskid", "sms_batch", ["taskid"], unique=False)
@@ -77,9 +78,9 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.String(length=64), nullable=True),
         sa.Column("once_scope", sa.String(length=64), nullable=True),
         sa.Column("purged_at", _TIME, nullable=True),
-        sa.Column("outcome", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("key_hash"),
+        sqlite_autoincrement=True,
         **_TABLE,
     )
     op.create_index("ix_sms_campaign_planned_at", "sms_campaign", ["planned_at"], unique=False)
