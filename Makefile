@@ -11,11 +11,11 @@ INSTALL := $(PYTHON) -m scripts.environment
 PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live lint format airflow test-matrix bench-imports locks clean python
+.PHONY: help demo test test-live crash lint format airflow test-matrix bench-imports bench-others bench-campaign locks clean python
 
 help: ## show this list
 	@echo "make …"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/ready ## run the example campaign by real Airflow against a simulated platform; nothing is sent
 	@$(RUN) -m scripts.demo
@@ -38,11 +38,20 @@ airflow: $(VENV)/ready ## open Airflow's user interface on this machine, simulat
 test-live: $(VENV)/ready ## run the minutes-long tests against a whole Airflow
 	@SMS_LIVE=1 $(RUN) -m pytest -s tests/live $(ARGS)
 
+crash: $(VENV)/ready ## kill sends at every step on SQLite, PostgreSQL and under a scheduler (RUNS=250 RACES=200)
+	@SMS_LIVE=1 SMS_CRASH_RUNS=$(or $(RUNS),250) SMS_RACES=$(or $(RACES),200) $(RUN) -m pytest tests/crash $(ARGS)
+
 test-matrix: $(VENV)/ready ## run the tests on every supported Airflow (MINORS="2.11 3.3" for some of them)
 	@$(RUN) -m scripts.matrix $(MINORS)
 
 bench-imports: .bench/ready ## measure what importing the provider costs a DAG file, beside other providers
 	@.bench/bin/python -m benchmarks.import_cost $(ARGS)
+
+bench-others: .bench/ready ## count what other providers' operators send when an answer is lost
+	@.bench/bin/python -m benchmarks.other_providers $(ARGS)
+
+bench-campaign: $(VENV)/ready .bench/ready ## compare a campaign to 1,000,000 phones with a bare loop of posts (ARGS="--phones 100000")
+	@$(RUN) -m benchmarks.campaign --http-python .bench/bin/python $(ARGS)
 
 locks: python ## renew the locks after a change of their inputs (UPGRADE=1: to the newest releases); needs uv
 	@$(PYTHON) -m scripts.locks --uv "$(UV)" $(if $(UPGRADE),--upgrade)

@@ -1,23 +1,21 @@
 """`airflow-sms …`, and the same as `airflow sms …` where Airflow lets providers add commands.
 
-One definition makes both. Every `airflow` command imports this module: keep its imports light.
+One definition makes both. Every `airflow` command imports this module, so what the commands do is in `cli_send`,
+`cli_campaigns` and `cli_ledger`, imported when one of them runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from airflow_provider_sms.gateway.account import Account
-    from airflow_provider_sms.sending import Plan
+from importlib import import_module
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -28,15 +26,17 @@ class Exit(IntEnum):
     USAGE = 2
     IN_DOUBT = 3
     UNREACHABLE = 4
+    INTERRUPTED = 130
 
 
 _EXITS = """\
 exit status:
   0  done
   1  the platform refused, or only a part was sent: read the message before you send again
-  2  something in the command or the connection is wrong; nothing was sent
+  2  something in the command, the connection or the ledger is wrong, or it was sent already; nothing was sent
   3  in doubt: texts may have been sent; do not repeat the command blindly
   4  the platform was not reached; nothing was sent, repeating is safe
+130  interrupted, by a command that does not send
 """
 
 
@@ -45,15 +45,17 @@ class Result:
     """What a command ends with.
 
     :param output: for standard output; everything else that is said goes to standard error.
+    :param stream: more of the same, written as it comes.
     """
 
     status: Exit
-    output: str
+    output: str = ""
+    stream: Iterable[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a command, as argparse takes it."""
+    """One option of a command, as both argparse and Airflow take it."""
 
     flags: tuple[str, ...]
     settings: dict[str, Any]
@@ -61,12 +63,35 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: what it is called, and what it does."""
+    """One command: what it is called, and what it does.
+
+    :param run: `module:function` in this package, given the arguments and returning a `Result`.
+    """
 
     name: str
     help: str
-    run: Callable[[argparse.Namespace], Result]
+    run: str
     options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands under one name."""
+
+    name: str
+    help: str
+    commands: tuple[Command, ...]
+
+
+class UsageError(Exception):
+    """The person at the keyboard can mend it; printed without a traceback.
+
+    :param status: what the command ends with.
+    """
+
+    def __init__(self, message: str, status: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def _option(*flags: str, **settings: Any) -> Option:
@@ -75,144 +100,90 @@ def _option(*flags: str, **settings: Any) -> Option:
 
 _CONN_ID = _option("--conn-id", default="sms_default", help="the connection (default: sms_default)")
 _OUTPUT = _option("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
+_CAMPAIGN = _option("campaign", metavar="CAMPAIGN", help="its name or id, see `airflow-sms campaigns`")
 
-
-class UsageError(Exception):
-    """The person at the keyboard can mend it; printed as one line."""
-
-
-def find_account(conn_id: str) -> Account:
-    """Look a connection up in the environment, the secrets backend and Airflow's database.
-
-    :param conn_id: the connection's id.
-    :raises UsageError: there is none.
-    :raises AccountError: its settings are not usable.
-    """
-    from airflow.models import Connection
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException
-
-    from airflow_provider_sms.hooks.sms import missing_connection, read_account
-
-    # BaseHook.get_connection does not look into the database outside a task.
-    try:
-        connection = Connection.get_connection_from_secrets(conn_id)
-    except AirflowNotFoundException:
-        raise UsageError(missing_connection(conn_id)) from None
-    except ValueError as error:
-        # What Airflow says here may quote the definition, key included.
-        raise UsageError(
-            f"--conn-id: Airflow can not read the definition of {conn_id!r} ({type(error).__name__})."
-        ) from None
-    return read_account(connection)
-
-
-def balance(args: argparse.Namespace) -> Result:
-    """Tell how many points the account has left."""
-    from airflow_provider_sms.gateway.client import SmsClient
-
-    with SmsClient(find_account(args.conn_id)) as client:
-        points = client.get_balance()
-    return Result(Exit.DONE, json.dumps({"remainPoint": points}) if args.output == "json" else str(points))
-
-
-def send(args: argparse.Namespace) -> Result:
-    """Send one text to a group, or show what would be sent."""
-    from airflow_provider_sms.sending import make_plan
-
-    phones = sys.stdin.read() if args.phones == "-" else args.phones
-    account = find_account(args.conn_id)
-    plan = make_plan(account, phones, args.content, args.send_time, args.batch_size)
-    if args.dry_run:
-        return Result(Exit.DONE, _PLAN_SHOWN[args.output](plan))
-    if plan.phones.excluded:
-        print(f"phones: left out {plan.phones.explained()}", file=sys.stderr)
-    return _send(account, plan, args.output)
-
-
-def _send(account: Account, plan: Plan, output: str) -> Result:
-    from airflow_provider_sms.gateway.client import SmsClient
-    from airflow_provider_sms.gateway.errors import Outcome
-    from airflow_provider_sms.sending import Campaign, CampaignError
-
-    campaign = Campaign(plan, "airflow-sms send")
-    try:
-        with SmsClient(account) as client:
-            report = campaign.send(client)
-        status = Exit.DONE
-    except CampaignError as error:
-        print(error, file=sys.stderr)
-        report = error.report
-        if report.in_doubt:
-            status = Exit.IN_DOUBT
-        elif error.cause.outcome is Outcome.UNSENT and not campaign.may_have_texted:
-            status = Exit.UNREACHABLE
-        else:
-            status = Exit.REFUSED
-    except KeyboardInterrupt:
-        report = campaign.report()
-        print(f"Interrupted: {report}.", file=sys.stderr)
-        status = Exit.IN_DOUBT if campaign.may_have_texted else Exit.UNREACHABLE
-    if output == "json":
-        return Result(status, json.dumps(report.summary(), ensure_ascii=False))
-    ids = ", ".join(report.task_ids) or "none"
-    return Result(status, f"{report}; taskId: {ids}; points left: {report.remain_point}")
-
-
-def _plan_summary(plan: Plan) -> dict[str, Any]:
-    from airflow_provider_sms.gateway.phones import mask
-
-    return {
-        "content": plan.text.content,
-        "sendTime": plan.send_time.isoformat() if plan.send_time else None,
-        "phones": len(plan.phones.included),
-        "batches": len(plan.batches),
-        "units": plan.text.units,
-        "segments": plan.text.segments,
-        "points": plan.points,
-        "first": mask(plan.phones.included[0]),
-        "excluded": [
-            {"position": each.position, "phone": each.shown, "reason": each.reason.value}
-            for each in plan.phones.excluded
-        ],
-    }
-
-
-def _plan_as_json(plan: Plan) -> str:
-    return json.dumps(_plan_summary(plan), ensure_ascii=False)
-
-
-def _plan_as_text(plan: Plan) -> str:
-    summary = _plan_summary(plan)
-    lines = [
-        "Dry run: nothing is sent.",
-        f"text:     {summary['content']}",
-        f"length:   {summary['units']} characters, {summary['segments']} segment(s) a phone",
-        f"phones:   {summary['phones']} in {summary['batches']} request(s), first {summary['first']}",
-        f"points:   {summary['points']}",
-        f"send at:  {summary['sendTime'] or 'at once'}",
-        f"excluded: {len(summary['excluded'])}",
-    ]
-    lines += [f"  item {each['position']}: {each['phone']} ({each['reason']})" for each in summary["excluded"]]
-    return "\n".join(lines)
-
-
-_PLAN_SHOWN = {"text": _plan_as_text, "json": _plan_as_json}
-
-
-_COMMANDS = (
-    Command("balance", "print how many points the account has left", balance, (_CONN_ID, _OUTPUT)),
+_COMMANDS: tuple[Command | Group, ...] = (
+    Command("balance", "print how many points the account has left", "cli_send:balance", (_CONN_ID, _OUTPUT)),
     Command(
         "send",
-        "send one text to a group of phones",
-        send,
+        "send one text to a group of phones, each once; repeated within 24 hours it carries on with what is left",
+        "cli_send:send",
         (
-            _option("--phones", required=True, help="comma text, or - to read standard input"),
+            _option("--phones", required=True, help="comma text, @FILE with one phone a line, or - for standard input"),
+            _option("--column", help="the column of @FILE that holds the phones, if it is a CSV"),
+            _option("--encoding", help="the encoding of @FILE, such as gb18030 (default: utf-8)"),
             _option("--content", required=True, help="the text; the connection's signature is added if it has none"),
             _option("--send-time", help="Beijing time such as '2030-01-31 14:00:00', at least 31 minutes away"),
             _option("--batch-size", type=int, help="phones in one request (default: the connection's)"),
+            _option("--again", action="store_true", help="send to everybody once more what was sent within 24 hours"),
+            _option(
+                "--on-expired",
+                choices=("fail", "send_now"),
+                default="fail",
+                help="what to do with what is left if it is too late for it (default: fail)",
+            ),
             _option("--dry-run", action="store_true", help="show what would be sent, and send nothing"),
             _CONN_ID,
             _OUTPUT,
+        ),
+    ),
+    Command(
+        "campaigns",
+        "list campaigns, newest first, and whether they need somebody",
+        "cli_campaigns:campaigns",
+        (_option("--limit", type=int, default=20, help="how many (default: 20)"), _OUTPUT),
+    ),
+    Command(
+        "status",
+        "show what became of a campaign, and what to do about it",
+        "cli_campaigns:status",
+        (_CAMPAIGN, _option("--all", action="store_true", help="show all batches, not only 50"), _OUTPUT),
+    ),
+    Command(
+        "resolve",
+        "settle a batch in doubt by what the platform's console shows",
+        "cli_campaigns:resolve",
+        (
+            _CAMPAIGN,
+            _option("--batch", type=int, required=True, metavar="N", help="the batch's number"),
+            # Airflow takes no `const`: without a taskId it is None, absent it is False.
+            _option("--sent", nargs="?", default=False, metavar="TASKID", help="the platform has taken it"),
+            _option("--not-sent", action="store_true", help="the platform has not taken it: the next try sends it"),
+            _option("--undo", action="store_true", help="take back that it was sent, said by hand or by a receipt"),
+        ),
+    ),
+    Command(
+        "export",
+        "write what became of every phone of a campaign, as CSV",
+        "cli_campaigns:export",
+        (_CAMPAIGN, _option("--file", metavar="PATH", help="a new file, for you alone (default: standard output)")),
+    ),
+    Group(
+        "ledger",
+        "look after the ledger: what was planned, sent and heard",
+        (
+            Command("upgrade", "make the ledger's tables, or bring them up to date", "cli_ledger:upgrade", ()),
+            Command(
+                "check", "say where the ledger is and whether it is fit to send with", "cli_ledger:check", (_OUTPUT,)
+            ),
+            Command(
+                "purge",
+                "remove phones, texts, receipts and replies of ended campaigns; counts stay",
+                "cli_ledger:purge",
+                (
+                    _option(
+                        "--before", metavar="DATE", help="what ended before that day, such as 2030-01-31 (Beijing)"
+                    ),
+                    _option(
+                        "--older-than",
+                        type=int,
+                        metavar="DAYS",
+                        help="what ended so many days ago (default: [sms] retention_days)",
+                    ),
+                    _option("--dry-run", action="store_true", help="say what would be removed, and remove nothing"),
+                    _OUTPUT,
+                ),
+            ),
         ),
     ),
 )
@@ -230,22 +201,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(command: Command, args: argparse.Namespace) -> int:
-    """Run a command; a person's mistake and the platform's word end in one line, not in a traceback."""
+    """Run a command; a person's mistake and the platform's word end in words, not in a traceback."""
     from airflow_provider_sms.gateway.errors import InputError, Outcome, SmsError
+    from airflow_provider_sms.ledger.errors import LedgerError
+    from airflow_provider_sms.settings import SettingsError
 
     try:
         # Airflow logs to standard output, which belongs to the result.
         with redirect_stdout(sys.stderr):
-            result = command.run(args)
-    except (UsageError, InputError) as error:
+            result = _find(command.run)(args)
+        _write(result)
+        return result.status
+    except UsageError as error:
+        status, message = error.status, str(error)
+    except (InputError, LedgerError, SettingsError) as error:
         status, message = Exit.USAGE, str(error)
     except SmsError as error:
         status, message = (Exit.REFUSED if error.outcome is Outcome.REFUSED else Exit.UNREACHABLE), str(error)
-    else:
-        print(result.output)
-        return result.status
+    except KeyboardInterrupt:
+        status, message = Exit.INTERRUPTED, "interrupted."
     print(f"error: {message}", file=sys.stderr)
     return status
+
+
+def _find(target: str) -> Callable[[argparse.Namespace], Result]:
+    module, _, function = target.partition(":")
+    found: Callable[[argparse.Namespace], Result] = getattr(import_module(f"airflow_provider_sms.{module}"), function)
+    return found
+
+
+def _write(result: Result) -> None:
+    try:
+        if result.output:
+            print(result.output)
+        for text in result.stream:
+            sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever was reading has read enough; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def airflow_commands() -> list[Any]:
@@ -255,21 +249,17 @@ def airflow_commands() -> list[Any]:
     """
     from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
-    return [
-        GroupCommand(
-            name="sms",
-            help="Send SMS and ask the balance",
-            subcommands=[
-                ActionCommand(
-                    name=command.name,
-                    help=command.help,
-                    func=_exiting(command),
-                    args=tuple(Arg(flags=option.flags, **option.settings) for option in command.options),
-                )
-                for command in _COMMANDS
-            ],
+    def made(command: Command | Group) -> Any:
+        if isinstance(command, Group):
+            return GroupCommand(command.name, command.help, [made(each) for each in command.commands])
+        return ActionCommand(
+            name=command.name,
+            help=command.help,
+            func=_exiting(command),
+            args=tuple(Arg(flags=option.flags, **option.settings) for option in command.options),
         )
-    ]
+
+    return [GroupCommand("sms", "Send SMS, and see and settle what became of them", [made(each) for each in _COMMANDS])]
 
 
 def _exiting(command: Command) -> Callable[[argparse.Namespace], None]:
@@ -292,16 +282,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
-        sub = commands.add_parser(
-            command.name,
-            help=command.help,
-            epilog=_EXITS,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        for option in command.options:
-            sub.add_argument(*option.flags, **option.settings)
-        sub.set_defaults(run=partial(_run, command))
+        _add(commands, command)
     sub = commands.add_parser("simulator", help="run the platform on this machine; nothing is really sent")
     simulator.add_arguments(sub)
     sub.set_defaults(run=simulator.run)
     return parser
+
+
+def _add(commands: Any, command: Command | Group) -> None:
+    sub = commands.add_parser(
+        command.name,
+        help=command.help,
+        description=f"{command.help[0].upper()}{command.help[1:]}.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if isinstance(command, Group):
+        inner = sub.add_subparsers(metavar="COMMAND", required=True)
+        for each in command.commands:
+            _add(inner, each)
+        return
+    for option in command.options:
+        sub.add_argument(*option.flags, **option.settings)
+    sub.set_defaults(run=partial(_run, command))

@@ -38,7 +38,7 @@ def open_ledger(log: Log) -> Ledger:
     """
     url = find_url()
     if url.get_backend_name() == "sqlite":
-        _refuse_sqlite()
+        refuse_sqlite()
         path = Path(url.database or "")
         if sqlite_file.make(path):
             log.info("Made the ledger, a SQLite file for this machine alone: %s.", path)
@@ -59,7 +59,11 @@ def find_url() -> URL:
     return URL.create("sqlite", database=str(settings.airflow_home() / sqlite_file.NAME))
 
 
-def _refuse_sqlite() -> None:
+def refuse_sqlite() -> None:
+    """See that a SQLite file will do where this runs.
+
+    :raises LedgerUnsuitableError: several machines send.
+    """
     if settings.allows_sqlite():
         return
     if os.environ.get("KUBERNETES_SERVICE_HOST"):

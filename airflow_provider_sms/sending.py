@@ -33,7 +33,7 @@ from airflow_provider_sms.ledger import evidence, views
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_sms.ledger.outbox import Answer, Claim, ClaimLostError, Held, Outbox, SettledOtherwiseError
-from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.owners import new_claimant, own_name
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log
@@ -52,6 +52,7 @@ IN_PLACE = 60.0
 MOST_RESENDS = 3
 EVIDENCE_INTERVAL = 120.0
 ONE_MINUTE = 60.0
+TELL_INTERVAL = 0.5
 _NOT_SENT = "--not-sent"
 _UNKNOWN = "--sent|--not-sent"
 _LOOK_INTERVAL = 2.0
@@ -92,7 +93,7 @@ class _Round:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     over: threading.Event = field(default_factory=threading.Event)
-    settled: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
     wait: _Wait | None = None
 
 
@@ -197,8 +198,8 @@ class Sender:
             thread.start()
         try:
             while any(thread.is_alive() for thread in threads):
-                this.settled.wait(0.5)
-                this.settled.clear()
+                this.ended.wait(TELL_INTERVAL)
+                this.ended.clear()
                 progress.tell()
         except BaseException as error:
             # Airflow's time-out, or a signal. A request under way is bounded by its own deadline.
@@ -213,18 +214,19 @@ class Sender:
             self._wait(this.wait.seconds, this.wait.problem)
 
     def _work(self, this: _Round) -> None:
-        worker = _Worker(this, Outbox(self._ledger, self._owner, self._campaign))
+        worker = _Worker(this, Outbox(self._ledger, new_claimant(), self._campaign))
         try:
-            while not this.over.is_set() and not self._is_stopped:
-                if not self._settling.is_set():
-                    self._settling.wait(1.0)
-                elif not self._send_one(worker):
-                    return
+            with self._ledger.holding():
+                while not this.over.is_set() and not self._is_stopped:
+                    if not self._settling.is_set():
+                        self._settling.wait(1.0)
+                    elif not self._send_one(worker):
+                        return
         except Exception as error:  # noqa: BLE001 - whatever it is, the campaign ends with it
             self._end(error)
         finally:
             this.over.set()
-            this.settled.set()
+            this.ended.set()
 
     def _send_one(self, worker: _Worker) -> bool:
         """Send the next batch; False if there is none."""
@@ -238,7 +240,6 @@ class Sender:
         if claim is None:
             return False
         self._post(worker, claim, send_time)
-        worker.round.settled.set()
         return True
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import airflow
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from airflow_provider_sms import cli
 from airflow_provider_sms.cli import Exit
 from tests.support.airflow import ROOT
-from tests.support.simulator import Simulator
+from tests.support.simulator import Simulator, wait_until
 
 PHONES = "13800130001,13800130002"
 TEXT = "【云通信】您好"
@@ -51,6 +53,14 @@ class TestTheProgram:
         said = finished.stderr.strip().splitlines()[-1]
         assert said.startswith("error: sms_conn_id: there is no connection 'sms_nowhere'")
         assert "Traceback" not in finished.stderr
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "airflow_provider_sms", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def main(*arguments: str) -> int:
@@ -113,6 +123,8 @@ SEND = ("send", "--phones", PHONES, "--content", TEXT)
     ("arguments", "said"),
     [
         (("send", "--phones", "", "--content", TEXT), "error: phones: there is none"),
+        (("send", "--phones", "@/no/such.csv", "--content", TEXT), "error: phones: there is no file /no/such.csv"),
+        ((*SEND, "--column", "phone"), "error: --column: is for a file"),
         (("send", "--phones", PHONES, "--content", "您好"), "error: content: no signature"),
         ((*SEND, "--send-time", "2020-01-31 14:00:00"), "error: send_time: 2020-01-31 14:00:00 Beijing time is past"),
         ((*SEND, "--batch-size", "0"), "error: batch_size: 0 is not between"),
@@ -172,18 +184,30 @@ def test_a_balance_that_can_not_be_read_is_not_reached(simulator: Simulator) -> 
     assert main("balance") == Exit.UNREACHABLE
 
 
-def test_an_interruption_says_how_far_it_came(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [(signal.SIGINT, "Interrupted: 1 accepted"), (signal.SIGTERM, "Told to stop. Phones: 1 accepted")],
+)
+def test_an_interruption_lets_the_request_end_and_says_how_far_it_came(
+    simulator: Simulator, ending: signal.Signals, said: str
 ) -> None:
-    def interrupted(raw: object) -> None:
-        raise KeyboardInterrupt
+    """Also that the same command carries on from there."""
+    simulator.fault("slow", on="send", seconds=2.0)
+    process = start(*SEND, "--batch-size", "1")
+    wait_until(lambda: simulator.faults() == [])
+    process.send_signal(ending)
+    output, complaint = process.communicate(timeout=60)
+    assert process.returncode == Exit.REFUSED, complaint
+    assert output.startswith("1 accepted, 0 refused, 0 in doubt, 1 not sent")
+    assert said in complaint
+    assert "repeat the command" in complaint
+    assert main(*SEND, "--batch-size", "1") == Exit.DONE
+    assert [batch["phones"] for batch in simulator.accepted()] == [["13800130001"], ["13800130002"]]
 
-    monkeypatch.setattr("airflow_provider_sms.gateway.client.read_acceptance", interrupted)
-    assert main(*SEND) == Exit.IN_DOUBT
-    assert "Interrupted: 0 accepted, 0 refused, 2 in doubt" in capsys.readouterr().err
 
-
-@pytest.mark.parametrize("arguments", [("--help",), ("send", "--help"), ("balance", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("send", "--help"), ("balance", "--help"), ("ledger", "purge", "--help")]
+)
 def test_the_exit_statuses_are_in_the_help(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(*arguments)
@@ -238,7 +262,27 @@ class TestUnderAirflow:
         assert finished.returncode == Exit.IN_DOUBT, finished.stderr
         assert len(simulator.accepted()) == 1
 
+    def test_commands_in_a_group(self, ledger_file: Path) -> None:
+        finished = self.airflow("ledger", "upgrade")
+        assert finished.returncode == Exit.DONE, finished.stderr
+        assert finished.stdout.strip().splitlines()[-1].startswith("The ledger has version ")
+
     def test_the_same_commands_with_the_same_options(self) -> None:
+        def offered_by_airflow(command: Any) -> Any:
+            if hasattr(command, "subcommands"):
+                return {each.name: offered_by_airflow(each) for each in command.subcommands}
+            return [arg.flags[0] for arg in command.args]
+
+        def offered(command: cli.Command | cli.Group) -> Any:
+            if isinstance(command, cli.Group):
+                return {each.name: offered(each) for each in command.commands}
+            return [option.flags[0] for option in command.options]
+
         (group,) = cli.airflow_commands()
-        offered = {command.name: [arg.flags[0] for arg in command.args] for command in group.subcommands}
-        assert offered == {each.name: [option.flags[0] for option in each.options] for each in cli._COMMANDS}
+        assert offered_by_airflow(group) == {each.name: offered(each) for each in cli._COMMANDS}
+
+
+def test_every_command_leads_somewhere() -> None:
+    for command in cli._COMMANDS:
+        for each in command.commands if isinstance(command, cli.Group) else (command,):
+            assert callable(cli._find(each.run)), each.name

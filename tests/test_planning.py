@@ -159,7 +159,9 @@ class TestStoring:
         self, ledger: Ledger, caplog: pytest.LogCaptureFixture
     ) -> None:
         seconds = itertools.count(step=4.0)
-        phones = [[f"138{start + number:08d}" for number in range(100)] for start in range(0, 1000, 100)]
+        phones: list[list[object]] = [
+            [f"138{start + number:08d}" for number in range(100)] for start in range(0, 1000, 100)
+        ]
         order = make_order(ACCOUNT, TEXT, policy=Policy())
         log = logging.getLogger("planning")
         planner = Planner(ledger, KEY, order, lambda: phones, log, Policy(), clock=lambda: next(seconds))

@@ -33,6 +33,7 @@ from airflow_provider_sms.gateway.account import is_loopback
 CONNECT_TIMEOUT = 10.0
 LONGEST_ANSWER = 1024 * 1024
 _CHUNK = 65536
+_PAUSE = 0.1
 IDLE_LIMIT = 3.0
 """Seconds after which an idle connection is not used again: one that the server is just closing would put a
 request in doubt for nothing."""
@@ -136,6 +137,7 @@ class Transport:
     def __init__(self, base_url: str, *, proxy: str | None, ca_file: str | None) -> None:
         self._proxies = {"http": proxy, "https": proxy} if proxy else None
         self._ca_file = ca_file
+        self._deadlines = _Deadlines()
         self._session = requests.Session()
         self._session.trust_env = not is_loopback(urlsplit(base_url).hostname or "")
         self._session.auth = _NoAuth()
@@ -156,7 +158,7 @@ class Transport:
         remaining = max(exchange.deadline - time.monotonic(), 0.001)
         token = _under_way.set(exchange)
         try:
-            with _ending_at_deadline(exchange, remaining):
+            with self._deadlines.watching(exchange):
                 response = self._session.post(
                     url,
                     data=form.fields,
@@ -187,6 +189,7 @@ class Transport:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+        self._deadlines.look()
 
 
 def describe(error: BaseException) -> str:
@@ -232,16 +235,50 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             pending += [getattr(each, "reason", None), *each.args, each.__cause__, each.__context__]
 
 
-@contextmanager
-def _ending_at_deadline(exchange: Exchange, seconds: float) -> Iterator[None]:
-    """A read time-out bounds the wait for each byte; only ending the socket bounds the whole answer."""
-    timer = threading.Timer(seconds, exchange.expire)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+class _Deadlines:
+    """Ends requests that are past their deadline: one thread for all, as to start one for each takes its time.
+
+    A read time-out bounds the wait for each byte; only ending the socket bounds the whole answer.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._watched: dict[int, Exchange] = {}
+        self._thread: threading.Thread | None = None
+        self._next_look = 0.0
+
+    @contextmanager
+    def watching(self, exchange: Exchange) -> Iterator[None]:
+        """End the exchange if it is still under way at its deadline."""
+        with self._changed:
+            self._watched[id(exchange)] = exchange
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._watch, name="sms-deadlines", daemon=True)
+                self._thread.start()
+            elif exchange.deadline < self._next_look:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._watched[id(exchange)]
+
+    def look(self) -> None:
+        """Look now whether anything is under way; the thread ends if nothing is."""
+        with self._changed:
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while self._watched:
+                now = time.monotonic()
+                for exchange in self._watched.values():
+                    if exchange.deadline <= now:
+                        exchange.expire()
+                # One that was just connecting had no socket to be ended by: it is ended again.
+                self._next_look = min(max(each.deadline, now + _PAUSE) for each in self._watched.values())
+                self._changed.wait(self._next_look - now)
+            self._thread = None
 
 
 class _NoAuth(AuthBase):

@@ -96,7 +96,7 @@ class SmsHook(BaseHook):
 
         Interface document: 1.发送接口.
         """
-        from airflow_provider_sms import recipients, settings
+        from airflow_provider_sms import recipients, retention, settings
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_ledger
         from airflow_provider_sms.planning import Planner, Try, begin, make_order
@@ -110,7 +110,9 @@ class SmsHook(BaseHook):
             order = make_order(self.account, content, send_time, batch_size, policy=policy)
             planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
             campaign = planner.plan()
-            return Sender(ledger, self.get_conn(), campaign, policy, self.log).send().summary()
+            report = Sender(ledger, self.get_conn(), campaign, policy, self.log).send()
+            retention.keep(ledger, self.log)
+            return report.summary()
 
     def get_balance(self) -> int:
         """Ask how many points the account has left.

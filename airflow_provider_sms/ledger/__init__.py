@@ -8,5 +8,6 @@ plans       a campaign's plan, stored whole or not at all
 outbox      claim a batch, settle it
 evidence    what receipts and replies say about batches in doubt
 views       what people and reports read
-upkeep      what people settle and remove
+verdicts    what people find out about batches in doubt
+upkeep      how much the ledger holds, and what it keeps no longer
 """

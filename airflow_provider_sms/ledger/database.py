@@ -93,6 +93,7 @@ class Ledger:
             ) from None
         self._pid = os.getpid()
         self._held = _Held()
+        self._was_there = False
 
     def __repr__(self) -> str:
         return f"Ledger({self.url.render_as_string(hide_password=True)})"
@@ -115,7 +116,8 @@ class Ledger:
             yield
         finally:
             held.is_wanted = False
-            held.let_go()
+            if (connection := held.take(held.file)) is not None:
+                connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -137,30 +139,32 @@ class Ledger:
 
     @contextmanager
     def _connection(self, *, reads: bool) -> Iterator[Connection]:
-        held = self._held
-        if not held.is_wanted:
-            with self.engine.connect() as connection:
-                yield connection.execution_options(sms_reading=reads)
-            return
-        if held.connection is None or held.file != self._file():
-            held.let_go()
-            held.connection = self.engine.connect()
-            held.file = self._file()
+        file = self._file()
+        connection = self._held.take(file) or self.engine.connect()
         try:
-            yield held.connection.execution_options(sms_reading=reads)
+            yield connection.execution_options(sms_reading=reads)
         except BaseException:
-            # The next transaction begins anew, whatever this one has met.
-            held.let_go()
+            # Whatever it has met, the next transaction meets it no more.
+            connection.close()
             raise
+        if not self._held.keep(connection, file):
+            connection.close()
 
     def _file(self) -> tuple[int, int] | None:
-        """Which file SQLite's is: one that is removed or replaced still takes what is written to it, and loses it."""
+        """Which file SQLite's is: one that was removed or replaced still takes what is written to it, and loses it.
+
+        :raises LedgerUnreachableError: it was there before. To open it would make an empty one, and SQLite would then
+            remove the log of the old one, with what was written last.
+        """
         if self.kind != "sqlite":
             return None
         try:
             found = Path(str(self.url.database)).stat()
         except OSError:
+            if self._was_there:
+                raise LedgerUnreachableError(f"The ledger ({_place(self.url)}) is not there any more.") from None
             return None
+        self._was_there = True
         return found.st_dev, found.st_ino
 
     def now(self, connection: Connection) -> datetime:
@@ -173,16 +177,24 @@ class Ledger:
 
 
 class _Held(threading.local):
-    """The connection that a thread keeps, if it wants to keep one."""
+    """The connection that a thread keeps between its transactions, if it wants to, and the file that it leads to."""
 
     is_wanted = False
     connection: Connection | None = None
     file: tuple[int, int] | None = None
 
-    def let_go(self) -> None:
+    def take(self, file: tuple[int, int] | None) -> Connection | None:
         connection, self.connection = self.connection, None
-        if connection is not None:
+        if connection is not None and file != self.file:
             connection.close()
+            return None
+        return connection
+
+    def keep(self, connection: Connection, file: tuple[int, int] | None) -> bool:
+        if not self.is_wanted or self.connection is not None:
+            return False
+        self.connection, self.file = connection, file
+        return True
 
 
 @overload
@@ -266,6 +278,8 @@ def _make_postgresql(url: URL) -> Engine:
         cursor.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
+        # A process that stands still in the middle of a claim must not keep all others waiting for its locks.
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {SILENCE_LIMIT * 1000}")
         connection.commit()
         cursor.close()
 

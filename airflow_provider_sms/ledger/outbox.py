@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
+from airflow_provider_sms.gateway.phones import storable
 from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
 IN_ANOTHER_INSTANCE = "in another instance"
 _LONGEST_MESSAGE = 500
+_LONGEST_TASK_ID = 100
 _AT_ONCE = 500
+_FOR_A_CLAIM = ("id", "campaign_id", "number", "attempt", "first_position", "last_position", "resends", "split_from")
 
 
 class ClaimLostError(Exception):
@@ -89,6 +92,65 @@ class Held:
     lease_until: datetime
 
 
+class _Statements:
+    """What every batch runs, built once: to build a statement takes longer than to run it."""
+
+    def __init__(self, ledger: Ledger, owner: str, campaign_id: int) -> None:
+        table, people, clock = batch_table, recipient_table, ledger.clock
+        own = and_(table.c.id == bindparam("b_id"), table.c.attempt == bindparam("b_attempt"), table.c.owner == owner)
+        self.next_planned: Any = (
+            select(*(table.c[name] for name in _FOR_A_CLAIM), clock.label("now"))
+            .where(table.c.campaign_id == campaign_id, table.c.state == BatchState.PLANNED)
+            .order_by(table.c.number)
+            .limit(1)
+        )
+        self.claim = (
+            update(table)
+            .where(
+                table.c.id == bindparam("b_id"),
+                table.c.state == BatchState.PLANNED,
+                table.c.attempt == bindparam("b_attempt"),
+            )
+            .values(
+                state=BatchState.SENDING,
+                attempt=bindparam("b_next_attempt"),
+                account=bindparam("b_account"),
+                owner=owner,
+                claimed_at=bindparam("b_claimed_at"),
+                lease_until=bindparam("b_lease_until"),
+                settled_at=None,
+            )
+        )
+        self.phones = (
+            select(people.c.phone, people.c.position)
+            .where(
+                people.c.campaign_id == campaign_id,
+                people.c.position.between(bindparam("b_first"), bindparam("b_last")),
+                people.c.reason.is_(None),
+            )
+            .order_by(people.c.position)
+        )
+        self.check = select(table.c.id).where(own, table.c.state == BatchState.SENDING, table.c.lease_until > clock)
+        self.accept = (
+            update(table)
+            .where(own, (table.c.state != BatchState.ACCEPTED) | (table.c.taskid == bindparam("b_taskid")))
+            .values(
+                state=BatchState.ACCEPTED,
+                taskid=bindparam("b_taskid"),
+                accepted=bindparam("b_accepted"),
+                remain_point=bindparam("b_points"),
+                settled_at=clock,
+                refusal=None,
+                message=None,
+                evidence=None,
+            )
+        )
+
+
+def _which(claim: Claim) -> dict[str, Any]:
+    return {"b_id": claim.batch_id, "b_attempt": claim.attempt}
+
+
 class Outbox:
     """One campaign's batches, as one process sends them.
 
@@ -99,6 +161,7 @@ class Outbox:
         self._ledger = ledger
         self._owner = owner
         self._campaign = campaign
+        self._statements = _Statements(ledger, owner, campaign.id)
         self.uncertain: Claim | None = None
 
     def claim(self, account: str, seconds: float) -> Claim | None:
@@ -131,12 +194,8 @@ class Outbox:
 
         :raises ClaimLostError: it does not.
         """
-        table = batch_table
-        query = select(table.c.id).where(
-            self._is(claim), table.c.state == BatchState.SENDING, table.c.lease_until > self._ledger.clock
-        )
         with self._ledger.reading() as connection:
-            if connection.execute(query).first() is None:
+            if connection.execute(self._statements.check, _which(claim)).first() is None:
                 raise ClaimLostError(f"Batch {claim.number}: the lease has ended.")
 
     def accept(self, claim: Claim, answer: Answer) -> None:
@@ -145,31 +204,20 @@ class Outbox:
         :raises SettledOtherwiseError: a later attempt is under way or done; the taskId is kept beside it.
         """
         table = batch_table
+        taskid = storable(answer.taskid, _LONGEST_TASK_ID)
         with self._ledger.writing() as connection:
-            done = connection.execute(
-                update(table)
-                .where(self._is(claim), (table.c.state != BatchState.ACCEPTED) | (table.c.taskid == answer.taskid))
-                .values(
-                    state=BatchState.ACCEPTED,
-                    taskid=answer.taskid,
-                    accepted=answer.accepted,
-                    remain_point=answer.remain_point,
-                    settled_at=self._ledger.clock,
-                    refusal=None,
-                    message=None,
-                    evidence=None,
-                )
-            )
+            values = {"b_taskid": taskid, "b_accepted": answer.accepted, "b_points": answer.remain_point}
+            done = connection.execute(self._statements.accept, {**_which(claim), **values})
             if done.rowcount:
                 return
             query = select(table.c.other_taskids, table.c.taskid).where(table.c.id == claim.batch_id)
             row = connection.execute(query.with_for_update()).first()
-            if row is not None and answer.taskid != row.taskid:
-                others = dict.fromkeys([*(row.other_taskids or "").split(), answer.taskid])
-                values = {"other_taskids": " ".join(others)}
-                connection.execute(update(table).where(table.c.id == claim.batch_id).values(values))
+            if row is not None and taskid != row.taskid:
+                others = dict.fromkeys([*(row.other_taskids or "").split(), taskid])
+                noted = {"other_taskids": " ".join(others)}
+                connection.execute(update(table).where(table.c.id == claim.batch_id).values(noted))
         raise SettledOtherwiseError(
-            f"Batch {claim.number}: accepted as taskId {answer.taskid}; the ledger has gone on without this attempt."
+            f"Batch {claim.number}: accepted as taskId {taskid}; the ledger has gone on without this attempt."
         )
 
     def refuse(self, claim: Claim, refusal: str, message: str) -> None:
@@ -208,7 +256,7 @@ class Outbox:
             number = connection.execute(highest).scalar_one() + 1
             self._forget_once(connection, claim.batch_id)
             halved = {"state": BatchState.PLANNED, "split_from": row.split_from or row.number}
-            halved |= {"refusal": refusal, "message": message[:_LONGEST_MESSAGE]}
+            halved |= {"refusal": refusal, "message": storable(message, _LONGEST_MESSAGE)}
             connection.execute(
                 insert(table).values(
                     **halved,
@@ -330,38 +378,28 @@ class Outbox:
         return and_(table.c.id == claim.batch_id, table.c.attempt == claim.attempt, table.c.owner == self._owner)
 
     def _next_planned(self, connection: Connection) -> Row[Any] | None:
-        table = batch_table
-        query = select(table, self._ledger.clock.label("now"))
-        query = query.where(table.c.campaign_id == self._campaign.id, table.c.state == BatchState.PLANNED)
-        return connection.execute(query.order_by(table.c.number).limit(1)).first()
+        return connection.execute(self._statements.next_planned).first()
 
     def _claimed(self, connection: Connection, row: Row[Any], account: str, seconds: float) -> Claim | None:
-        table, people = batch_table, recipient_table
         won = connection.execute(
-            update(table)
-            .where(table.c.id == row.id, table.c.state == BatchState.PLANNED, table.c.attempt == row.attempt)
-            .values(
-                state=BatchState.SENDING,
-                attempt=row.attempt + 1,
-                account=account,
-                owner=self._owner,
-                claimed_at=row.now,
-                lease_until=row.now + timedelta(seconds=seconds),
-                settled_at=None,
-            )
+            self._statements.claim,
+            {
+                "b_id": row.id,
+                "b_attempt": row.attempt,
+                "b_next_attempt": row.attempt + 1,
+                "b_account": account,
+                "b_claimed_at": row.now,
+                "b_lease_until": row.now + timedelta(seconds=seconds),
+            },
         )
         if not won.rowcount:
             return None
-        query = select(people.c.position, people.c.phone).where(
-            people.c.campaign_id == row.campaign_id,
-            people.c.position.between(row.first_position, row.last_position),
-            people.c.reason.is_(None),
-        )
-        found = {each.phone: each.position for each in connection.execute(query.order_by(people.c.position))}
+        span = {"b_first": row.first_position, "b_last": row.last_position}
+        found: dict[str, int] = dict(connection.execute(self._statements.phones, span).all())
         if self._campaign.once_scope is not None:
             taken = self._take_once(connection, row.id, found)
             if not taken:
-                connection.execute(delete(table).where(table.c.id == row.id))
+                connection.execute(delete(batch_table).where(batch_table.c.id == row.id))
                 return None
             found = taken
         return Claim(
@@ -413,7 +451,7 @@ class Outbox:
                     state=state,
                     settled_at=None if state is BatchState.PLANNED else self._ledger.clock,
                     refusal=refusal,
-                    message=None if message is None else message[:_LONGEST_MESSAGE],
+                    message=None if message is None else storable(message, _LONGEST_MESSAGE),
                 )
             )
             if done.rowcount and state in (BatchState.PLANNED, BatchState.REFUSED):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from functools import lru_cache
@@ -9,6 +10,7 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _LONGEST_HOST = 100
+_claimants = itertools.count(1)
 
 
 def own_name() -> str:
@@ -24,14 +26,24 @@ def _own_name(pid: int) -> str:
     return " ".join((*_place(), str(pid), _start(pid) or "-"))
 
 
+def new_claimant() -> str:
+    """Name one of this process's claimants, which are not to be taken for each other.
+
+    Of two threads that claim the same batch, one may not know whether it got it. By one name for both, what it
+    gives back to be on the safe side would be the other's.
+    """
+    return f"{own_name()}/{next(_claimants)}"
+
+
 def is_provably_dead(name: str) -> bool:
     """Tell whether the process of that name has ended: True only if this very machine can prove it.
 
-    :param name: what `own_name` gave that process.
+    :param name: what `own_name` gave that process, or `new_claimant` one of its claimants.
     """
     try:
         *place, pid, start = name.split(" ")
         number = int(pid)
+        start, _, _ = start.partition("/")
     except ValueError:
         return False
     # Another host, another container or another boot: nothing here says anything about it.

@@ -403,17 +403,20 @@ def store_recipients(
             "count": len(phones),
         }
         connection.exec_driver_sql(_UNNEST, values)
-        return
-    rows = [
-        (campaign_id, position, phone, reasons.get(position - first)) for position, phone in enumerate(phones, first)
-    ]
-    marks = "?, ?, ?, ?" if ledger.kind == "sqlite" else "%s, %s, %s, %s"
-    connection.exec_driver_sql(
-        f"INSERT INTO sms_recipient (campaign_id, position, phone, reason) VALUES ({marks})",  # noqa: S608
-        rows,
-    )
+    elif ledger.kind == "sqlite":
+        connection.exec_driver_sql(_JSON_EACH, (campaign_id, first, json.dumps(list(phones), ensure_ascii=False)))
+        if reasons:
+            left_out = [(reason, campaign_id, first + place) for place, reason in reasons.items()]
+            connection.exec_driver_sql(_REASON, left_out)
+    else:
+        rows = [(campaign_id, at, phone, reasons.get(at - first)) for at, phone in enumerate(phones, first)]
+        connection.exec_driver_sql(_VALUES, rows)
 
 
+_VALUES = "INSERT INTO sms_recipient (campaign_id, position, phone, reason) VALUES (%s, %s, %s, %s)"
+# All in one value: row by row takes four times as long.
+_JSON_EACH = "INSERT INTO sms_recipient (campaign_id, position, phone) SELECT ?, ? + key, value FROM json_each(?)"
+_REASON = "UPDATE sms_recipient SET reason = ? WHERE campaign_id = ? AND position = ?"
 _UNNEST = """
 INSERT INTO sms_recipient (campaign_id, position, phone, reason)
 SELECT %(campaign)s, %(before)s + item.place, item.phone, nullif(item.reason, '')

@@ -167,7 +167,7 @@ class SmsGroupSendOperator(BaseOperator):
             raise AirflowFailException(str(error)) from None
 
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
-        from airflow_provider_sms import recipients, settings
+        from airflow_provider_sms import recipients, retention, settings
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_ledger
         from airflow_provider_sms.planning import Planner, begin, make_order
@@ -197,6 +197,7 @@ class SmsGroupSendOperator(BaseOperator):
                 sender.stop()
             report = sender.send(lambda so_far: _push_task_ids(context, so_far))
             self.log.info("Campaign %s: %s.", report.campaign, report)
+            retention.keep(ledger, self.log)
             return report.summary()
 
     def _defer_for(self, seconds: float, waited: float) -> None:

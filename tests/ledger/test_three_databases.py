@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from airflow_provider_sms.gateway.account import Account
+from airflow_provider_sms.gateway.answers import Acceptance
 from airflow_provider_sms.gateway.client import SmsClient
+from airflow_provider_sms.gateway.errors import AnswerLostError, PhoneFormatError, UnlistedRefusalError
 from airflow_provider_sms.ledger import versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.planning import Planner, Try, begin, make_order
 from airflow_provider_sms.policy import Policy
-from airflow_provider_sms.sending import Sender
+from airflow_provider_sms.sending import CampaignError, Sender
+from tests.support.campaigns import PHONES, Campaigns, Platform
 from tests.support.simulator import Simulator
 
 LOG = logging.getLogger(__name__)
@@ -27,6 +31,43 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
     versions.upgrade(ledger)
     yield ledger
     ledger.close()
+
+
+NASTY = "T\x00\ud800 𠮷'\"%s:x\\"
+
+
+def test_whatever_the_platform_says_can_be_written_down(ledger: Ledger) -> None:
+    campaigns = Campaigns(ledger)
+    platform = Platform(
+        Acceptance(NASTY, None, None),
+        UnlistedRefusalError(f"The platform refused: {NASTY}", NASTY),
+        PhoneFormatError(f"The platform refused: {NASTY}", NASTY),
+        None,
+        None,
+        AnswerLostError(NASTY * 50),
+    )
+    with pytest.raises(CampaignError) as error:
+        campaigns.run(platform, PHONES[:8])
+    assert (error.value.report.accepted, error.value.report.refused, error.value.report.in_doubt) == (5, 2, 1)
+    assert error.value.report.task_ids[0] == "T\\u0000\\ud800 𠮷'\"%s:x\\"
+
+
+def test_mapped_instances_at_once_text_nobody_twice(ledger: Ledger) -> None:
+    campaigns, platform = Campaigns(ledger), Platform()
+    phones = [f"138{number:08d}" for number in range(60)]
+    threads = [
+        threading.Thread(
+            target=campaigns.run,
+            args=(platform, some),
+            kwargs={"map_index": index, "batch_size": 7, "max_in_flight": 2},
+        )
+        for index, some in enumerate([phones, phones[::-1], phones[20:], phones[40::-1]])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(platform.accepted) == phones
 
 
 def test_a_campaign_from_plan_to_end(ledger: Ledger, simulator: Simulator) -> None:

@@ -1,0 +1,216 @@
+"""What people find out about batches in doubt, on every database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select, update
+
+from airflow_provider_sms.gateway import errors
+from airflow_provider_sms.ledger import evidence, verdicts, versions
+from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger.errors import LedgerUsageError
+from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.plans import Plans
+from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, once_table, receipt_table
+from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent, take_back
+from airflow_provider_sms.sending import CampaignError
+from tests.support.campaigns import PHONES, SENDER, Campaigns, Platform
+
+LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
+
+
+@pytest.fixture
+def campaigns(ledger_url: str) -> Iterator[Campaigns]:
+    """Campaigns in a ledger of each kind."""
+    ledger = Ledger(read_url(ledger_url))
+    versions.upgrade(ledger)
+    yield Campaigns(ledger)
+    ledger.close()
+
+
+@pytest.fixture
+def doubtful(campaigns: Campaigns) -> int:
+    """A campaign whose second batch of three is in doubt; its id."""
+    with pytest.raises(CampaignError):
+        campaigns.run(Platform(None, LOST), PHONES[:6])
+    return int(campaigns.batches()[0].campaign_id)
+
+
+def second(campaigns: Campaigns) -> Any:
+    return campaigns.batches()[1]
+
+
+def refused(step: Any, *arguments: Any) -> str:
+    with pytest.raises(LedgerUsageError) as ended:
+        step(*arguments)
+    return str(ended.value)
+
+
+def test_sent_as_a_task_id(campaigns: Campaigns, doubtful: int) -> None:
+    resolve_as_sent(campaigns.ledger, doubtful, 2, "T77")
+    row = second(campaigns)
+    assert (row.state, row.taskid, row.accepted, row.evidence) == ("accepted", "T77", 2, "resolved")
+    assert campaigns.run(Platform(), PHONES[:6]).accepted == 6
+
+
+def test_not_sent_goes_out_with_the_next_try(campaigns: Campaigns, doubtful: int) -> None:
+    resolve_as_not_sent(campaigns.ledger, doubtful, 2)
+    row = second(campaigns)
+    assert (row.state, row.taskid, row.accepted, row.evidence) == ("planned", None, 0, "resolved")
+    again = Platform()
+    assert campaigns.run(again, PHONES[:6]).accepted == 6
+    assert again.requests == [tuple(PHONES[2:4])]
+    assert second(campaigns).evidence is None
+
+
+def test_what_was_said_by_hand_can_be_taken_back(campaigns: Campaigns, doubtful: int) -> None:
+    resolve_as_sent(campaigns.ledger, doubtful, 2, "T77")
+    take_back(campaigns.ledger, doubtful, 2)
+    row = second(campaigns)
+    assert (row.state, row.taskid, row.accepted, row.evidence) == ("in_doubt", None, 0, None)
+    assert row.other_taskids == "T77"
+    resolve_as_sent(campaigns.ledger, doubtful, 2, None)
+    take_back(campaigns.ledger, doubtful, 2)
+    assert second(campaigns).other_taskids == "T77"
+    resolve_as_sent(campaigns.ledger, doubtful, 2, "T77")
+    assert second(campaigns).other_taskids is None
+
+
+def test_what_a_receipt_said_can_be_taken_back_and_is_not_adopted_again(campaigns: Campaigns, doubtful: int) -> None:
+    ledger = campaigns.ledger
+    with ledger.writing() as connection:
+        values = {"mobile": PHONES[2], "taskid": "T77", "received_at": ledger.now(connection)}
+        connection.execute(insert(receipt_table).values(account="FAKE-APP-ID", **values))
+    assert len(evidence.adopt(ledger, doubtful)) == 1
+    assert "accepted already, by a receipt or reply (taskId T77)" in refused(resolve_as_not_sent, ledger, doubtful, 2)
+    take_back(ledger, doubtful, 2)
+    assert evidence.look(ledger, doubtful) == []
+    assert evidence.adopt(ledger, doubtful) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"state": "planned"}, "planned: nothing of it was sent, and the next try sends it."),
+        ({"state": "accepted", "taskid": "T9"}, "accepted by the platform itself (taskId T9)."),
+        (
+            {"state": "accepted", "taskid": "T9", "evidence": "resolved"},
+            "accepted already, by hand (taskId T9); --undo",
+        ),
+        ({"state": "refused", "refusal": "TemplateError"}, "refused by the platform (TemplateError): nothing of it"),
+        ({"state": "expired"}, "expired: nothing of it was sent"),
+    ],
+    ids=["planned", "accepted", "resolved", "refused", "expired"],
+)
+def test_nothing_else_can_be_settled(
+    campaigns: Campaigns, doubtful: int, changes: dict[str, str], complaint: str
+) -> None:
+    campaigns.change_batches(batch_table.c.number == 2, **changes)
+    before = second(campaigns)
+    for step in (
+        lambda: resolve_as_sent(campaigns.ledger, doubtful, 2, "T77"),
+        lambda: resolve_as_not_sent(campaigns.ledger, doubtful, 2),
+    ):
+        assert f"Batch 2 is {complaint}" in refused(step)
+    assert second(campaigns) == before
+
+
+@pytest.mark.parametrize("state", ["planned", "sending", "in_doubt", "refused", "expired", "accepted"])
+def test_only_what_a_person_or_a_receipt_said_can_be_taken_back(
+    campaigns: Campaigns, doubtful: int, state: str
+) -> None:
+    campaigns.change_batches(batch_table.c.number == 2, state=state)
+    assert "There is nothing to take back." in refused(take_back, campaigns.ledger, doubtful, 2)
+    assert second(campaigns).state == state
+
+
+def test_a_batch_that_the_campaign_does_not_have(campaigns: Campaigns, doubtful: int) -> None:
+    assert refused(resolve_as_not_sent, campaigns.ledger, doubtful, 9) == (
+        "batch: the campaign has no batch 9; it has 1 to 3."
+    )
+    assert "it has none" in refused(resolve_as_not_sent, campaigns.ledger, 999, 1)
+
+
+@pytest.mark.parametrize("taskid", ["", " ", "T 1", "T" * 101])
+def test_what_is_no_task_id(campaigns: Campaigns, doubtful: int, taskid: str) -> None:
+    assert "taskId: write it as the platform shows it" in refused(
+        resolve_as_sent, campaigns.ledger, doubtful, 2, taskid
+    )
+
+
+def test_a_task_id_of_another_batch(campaigns: Campaigns, doubtful: int) -> None:
+    complaint = refused(resolve_as_sent, campaigns.ledger, doubtful, 2, "T1")
+    assert complaint == "taskId: T1 is that of batch 1 of campaign 'dag/run/send'; look again, or give none."
+    # A taskId is case-sensitive.
+    resolve_as_sent(campaigns.ledger, doubtful, 2, "t1")
+
+
+class TestWhatIsBeingSent:
+    @pytest.fixture
+    def claim(self, campaigns: Campaigns, doubtful: int) -> Claim:
+        """The second batch, claimed once more by this process."""
+        resolve_as_not_sent(campaigns.ledger, doubtful, 2)
+        claim = self.outbox(campaigns).claim("FAKE-APP-ID", 60)
+        assert claim is not None
+        return claim
+
+    @staticmethod
+    def outbox(campaigns: Campaigns) -> Outbox:
+        plans = Plans(campaigns.ledger, own_name())
+        campaign = plans.find(CampaignKey("", SENDER))
+        assert campaign is not None
+        return Outbox(campaigns.ledger, own_name(), campaign)
+
+    def end_lease(self, campaigns: Campaigns) -> None:
+        campaigns.change_batches(batch_table.c.number == 2, lease_until=second(campaigns).claimed_at)
+
+    def test_it_is_left_alone_while_its_lease_runs(self, campaigns: Campaigns, doubtful: int, claim: Claim) -> None:
+        assert "Batch 2 is being sent: wait for its end" in refused(resolve_as_not_sent, campaigns.ledger, doubtful, 2)
+
+    def test_it_can_be_settled_once_that_is_over_and_a_late_answer_still_counts(
+        self, campaigns: Campaigns, doubtful: int, claim: Claim
+    ) -> None:
+        self.end_lease(campaigns)
+        resolve_as_not_sent(campaigns.ledger, doubtful, 2)
+        self.outbox(campaigns).accept(claim, Answer("T88", 2, 5))
+        assert (second(campaigns).state, second(campaigns).taskid) == ("accepted", "T88")
+
+    def test_a_late_answer_that_says_otherwise_is_kept_beside(
+        self, campaigns: Campaigns, doubtful: int, claim: Claim
+    ) -> None:
+        self.end_lease(campaigns)
+        resolve_as_sent(campaigns.ledger, doubtful, 2, "T77")
+        with pytest.raises(SettledOtherwiseError):
+            self.outbox(campaigns).accept(claim, Answer("T88", 2, 5))
+        assert (second(campaigns).taskid, second(campaigns).other_taskids) == ("T77", "T88")
+
+    def test_also_if_its_process_is_provably_dead(
+        self, campaigns: Campaigns, doubtful: int, claim: Claim, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(verdicts, "is_provably_dead", lambda owner: owner == own_name())
+        resolve_as_sent(campaigns.ledger, doubtful, 2, "T77")
+        assert second(campaigns).state == "accepted"
+
+
+def test_phones_of_a_mapped_task_are_free_again_if_they_were_not_texted(campaigns: Campaigns) -> None:
+    with pytest.raises(CampaignError):
+        campaigns.run(Platform(LOST), PHONES[:2], map_index=0)
+    campaign_id = campaigns.batches()[0].campaign_id
+    resolve_as_not_sent(campaigns.ledger, campaign_id, 1)
+    with campaigns.ledger.reading() as connection:
+        assert connection.execute(select(func.count()).select_from(once_table)).scalar() == 0
+    other = Platform()
+    assert campaigns.run(other, PHONES[:2], map_index=1).accepted == 2
+
+
+def test_phones_that_were_removed_can_not_be_sent_to(campaigns: Campaigns, doubtful: int) -> None:
+    with campaigns.ledger.writing() as connection:
+        connection.execute(update(campaign_table).values(purged_at=campaigns.ledger.clock))
+    assert "its phones were removed" in refused(resolve_as_not_sent, campaigns.ledger, doubtful, 2)
+    resolve_as_sent(campaigns.ledger, doubtful, 2, "T77")
+    assert second(campaigns).state == BatchState.ACCEPTED

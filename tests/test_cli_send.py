@@ -1,0 +1,307 @@
+"""`airflow-sms send` is a campaign: what a repeat of the command does. Against the simulator and a real ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from airflow_provider_sms import cli
+from airflow_provider_sms.cli import Exit
+from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table
+from tests.support.airflow import ROOT
+from tests.support.simulator import Simulator, wait_until
+
+PHONES = "13800130001,13800130002"
+TEXT = "【云通信】您好"
+SEND = ("send", "--phones", PHONES, "--content", TEXT)
+ONE_EACH = (*SEND, "--batch-size", "1")
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+@pytest.fixture(autouse=True)
+def minutes_pass(simulator: Simulator) -> None:
+    """The platform takes a phone once a minute, and these tests do not wait."""
+    simulator.settings(one_per_minute=False)
+
+
+def main(*arguments: str) -> int:
+    return cli.main(arguments)
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "airflow_provider_sms", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
+
+def names(ledger: Ledger) -> list[str]:
+    """The campaigns' names, oldest first."""
+    with ledger.reading() as connection:
+        return list(connection.execute(select(campaign_table.c.name).order_by(campaign_table.c.id)).scalars())
+
+
+def age(ledger: Ledger, by: timedelta) -> None:
+    """Let everything have happened earlier."""
+    with ledger.writing() as connection:
+        for row in connection.execute(select(campaign_table)).all():
+            earlier = {name: getattr(row, name) - by for name in ("created_at", "planned_at", "valid_until")}
+            connection.execute(update(campaign_table).where(campaign_table.c.id == row.id).values(**earlier))
+
+
+def texted(simulator: Simulator) -> list[str]:
+    """Whom the platform has texted, sorted."""
+    return sorted(phone for batch in simulator.accepted() for phone in batch["phones"])
+
+
+class TestARepeatWithinADay:
+    def test_it_is_refused_and_says_when_it_was_sent_and_as_what(
+        self, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(*SEND) == Exit.DONE
+        capsys.readouterr()
+        assert main(*SEND) == Exit.USAGE
+        shown = capsys.readouterr()
+        (batch,) = simulator.accepted()
+        assert shown.out == ""
+        assert re.search(
+            r"error: Campaign 'airflow-sms send [0-9a-f]{16}' of \d{4}-\d\d-\d\d [0-9:]{8} Beijing", shown.err
+        )
+        assert f"2 accepted, 0 refused, 0 in doubt, 0 not sent, 0 excluded; taskId: {batch['taskId']}" in shown.err
+        assert "Nothing was sent now." in shown.err
+        assert "--again" in shown.err
+
+    @pytest.mark.parametrize(
+        "phones", ["13800130002,13800130001", "+8613800130001 , 13800130002,13800130001,x"], ids=["order", "writing"]
+    )
+    def test_the_same_phones_in_another_way_are_the_same(self, simulator: Simulator, phones: str) -> None:
+        assert main(*SEND) == Exit.DONE
+        assert main("send", "--phones", phones, "--content", TEXT) == Exit.USAGE
+        assert len(simulator.accepted()) == 1
+
+    @pytest.mark.parametrize(
+        "changed",
+        [("--phones", PHONES + ",13800130003"), ("--content", TEXT + "!"), ("--conn-id", "sms_other")],
+        ids=["phones", "text", "account"],
+    )
+    def test_other_phones_another_text_or_account_are_another_campaign(
+        self, simulator: Simulator, connection: Callable[..., None], changed: tuple[str, str]
+    ) -> None:
+        connection("sms_other", login="FAKE-OTHER-ID")
+        assert main(*SEND) == Exit.DONE
+        status = main(*SEND, *changed)
+        # The simulator knows one account only.
+        assert status == (Exit.REFUSED if "sms_other" in changed else Exit.DONE)
+
+    def test_again_sends_once_more_and_is_a_campaign_itself(self, simulator: Simulator, ledger: Ledger) -> None:
+        statuses = [main(*SEND, *more) for more in ((), ("--again",), (), ("--again",), ())]
+        assert statuses == [Exit.DONE, Exit.DONE, Exit.USAGE, Exit.DONE, Exit.USAGE]
+        assert len(simulator.accepted()) == 3
+        first, second, third = names(ledger)
+        assert (second, third) == (f"{first} 2", f"{first} 3")
+
+    def test_what_a_refusal_left_goes_out_once_that_is_lifted(
+        self, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        simulator.settings(balance=1)
+        assert main(*ONE_EACH) == Exit.REFUSED
+        shown = capsys.readouterr()
+        assert shown.out.startswith("1 accepted, 1 refused")
+        simulator.settings(balance=100)
+        assert main(*ONE_EACH) == Exit.DONE
+        shown = capsys.readouterr()
+        assert "Carrying on with what is left of Campaign 'airflow-sms send" in shown.err
+        assert shown.out.startswith("2 accepted, 0 refused")
+        assert texted(simulator) == PHONES.split(",")
+
+    def test_what_a_killed_one_left_goes_out_and_what_is_in_doubt_does_not(
+        self, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        simulator.fault("slow", on="send", seconds=30, accept=True)
+        process = start(*ONE_EACH)
+        wait_until(lambda: simulator.faults() == [])
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        assert main(*ONE_EACH, "--again") == Exit.USAGE
+        assert "is not through" in capsys.readouterr().err
+        assert main(*ONE_EACH, "--output", "json") == Exit.IN_DOUBT
+        shown = capsys.readouterr()
+        assert [json.loads(shown.out)[name] for name in ("accepted", "inDoubt", "notSent")] == [1, 1, 0]
+        name = json.loads(shown.out)["campaign"]
+        line = f"  airflow-sms resolve '{name}' --batch 1 --not-sent"
+        assert main(*ONE_EACH) == Exit.IN_DOUBT
+        assert line in capsys.readouterr().err
+        assert simulator.requests()["counters"]["send"] == 2
+
+    def test_what_is_in_doubt_is_named_when_it_is_sent_once_more(
+        self, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        simulator.fault("cut_after", on="send")
+        assert main(*SEND) == Exit.IN_DOUBT
+        capsys.readouterr()
+        assert main(*SEND, "--again") == Exit.DONE
+        shown = capsys.readouterr().err
+        assert "is in doubt:\n  airflow-sms status 'airflow-sms send " in shown
+        assert " --batch 1 --sent TASKID\n" in shown
+
+    def test_a_send_time_that_has_changed_is_a_mistake_once_it_has_begun(
+        self, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        simulator.settings(balance=1)
+        assert main(*ONE_EACH) == Exit.REFUSED
+        assert main(*ONE_EACH, "--send-time", "2099-01-31 14:00:00") == Exit.USAGE
+        assert "error: --send-time: campaign 'airflow-sms send" in capsys.readouterr().err
+
+    def test_too_late_for_some_of_it(
+        self, simulator: Simulator, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(*ONE_EACH) == Exit.DONE
+        with ledger.writing() as connection:
+            late = {"state": BatchState.EXPIRED, "taskid": None, "accepted": 0}
+            connection.execute(update(batch_table).where(batch_table.c.number == 2).values(**late))
+        assert main(*ONE_EACH) == Exit.USAGE
+        assert "What was too late goes out with --on-expired send_now." in capsys.readouterr().err
+        assert main(*ONE_EACH, "--on-expired", "send_now") == Exit.DONE
+        assert texted(simulator) == ["13800130001", "13800130002", "13800130002"]
+
+
+class TestTheDayAfter:
+    def test_the_same_command_is_a_new_campaign(self, simulator: Simulator, ledger: Ledger) -> None:
+        assert main(*SEND) == Exit.DONE
+        age(ledger, timedelta(hours=23, minutes=59))
+        assert main(*SEND) == Exit.USAGE
+        age(ledger, timedelta(minutes=2))
+        assert main(*SEND) == Exit.DONE
+        assert main(*SEND) == Exit.USAGE
+        assert len(simulator.accepted()) == 2
+        first, second = names(ledger)
+        assert second == f"{first} 2"
+
+    def test_the_day_begins_with_the_time_that_it_is_sent_at(self, simulator: Simulator, ledger: Ledger) -> None:
+        timed = (*SEND, "--send-time", "2099-01-31 14:00:00")
+        assert main(*timed) == Exit.DONE
+        with ledger.writing() as connection:
+            (row,) = connection.execute(select(campaign_table)).all()
+            long_ago = row.created_at - timedelta(days=30)
+            connection.execute(update(campaign_table).values(created_at=long_ago, planned_at=long_ago))
+        assert main(*timed) == Exit.USAGE
+        assert len(simulator.accepted()) == 1
+
+    def test_one_that_is_still_being_sent_is_carried_on(
+        self, simulator: Simulator, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(*ONE_EACH) == Exit.DONE
+        age(ledger, timedelta(days=2))
+        with ledger.writing() as connection:
+            lease = ledger.now(connection) + timedelta(hours=1)
+            values = {"state": BatchState.SENDING, "owner": "elsewhere boot ns 1 1", "lease_until": lease}
+            connection.execute(update(batch_table).values(**values))
+        assert main(*ONE_EACH, "--again") == Exit.USAGE
+        assert "is not through" in capsys.readouterr().err
+        assert len(simulator.accepted()) == 2
+
+    def test_what_is_in_doubt_of_the_old_one_is_named(
+        self, simulator: Simulator, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        simulator.fault("cut_after", on="send")
+        assert main(*SEND) == Exit.IN_DOUBT
+        age(ledger, timedelta(days=2))
+        capsys.readouterr()
+        assert main(*SEND) == Exit.DONE
+        assert "--batch 1 --not-sent" in capsys.readouterr().err
+
+
+class TestAnotherInstallation:
+    def test_it_knows_nothing_of_ours(
+        self, simulator: Simulator, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert main(*SEND) == Exit.DONE
+        monkeypatch.setenv("AIRFLOW__SMS__NAMESPACE", "staging")
+        assert main(*SEND) == Exit.DONE
+        assert len(set(names(ledger))) == 1
+
+
+class TestPhonesFromAFile:
+    def test_one_a_line(self, simulator: Simulator, tmp_path: Path) -> None:
+        (tmp_path / "phones.txt").write_text("13800130001\n13800130002\n")
+        assert main("send", "--phones", f"@{tmp_path / 'phones.txt'}", "--content", TEXT) == Exit.DONE
+        assert texted(simulator) == PHONES.split(",")
+        assert main(*SEND) == Exit.USAGE
+
+    def test_a_column_of_a_csv_in_its_own_encoding(self, simulator: Simulator, tmp_path: Path) -> None:
+        (tmp_path / "phones.csv").write_bytes("姓名,手机\n张三,13800130001\n".encode("gb18030"))
+        file = f"@{tmp_path / 'phones.csv'}"
+        arguments = ("send", "--phones", file, "--content", TEXT, "--column", "手机")
+        assert main(*arguments) == Exit.USAGE
+        assert main(*arguments, "--encoding", "gb18030", "--dry-run") == Exit.DONE
+        assert texted(simulator) == []
+        assert main(*arguments, "--encoding", "gb18030") == Exit.DONE
+        assert texted(simulator) == ["13800130001"]
+
+    def test_a_file_that_changes_while_it_is_read_is_not_sent_to(
+        self, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_sms.cli_send._fingerprint", lambda read: "0" * 64)
+        assert main(*SEND) == Exit.USAGE
+        assert "error: --phones: they changed while they were read" in capsys.readouterr().err
+        assert simulator.accepted() == []
+
+
+class TestTheLedger:
+    def test_without_it_nothing_is_sent(
+        self, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "postgresql+psycopg2://sms:FAKE-SECRET@127.0.0.1:9/sms")
+        assert main(*SEND) == Exit.USAGE
+        shown = capsys.readouterr().err.strip().splitlines()[-1]
+        assert shown.startswith("error: The ledger (postgresql on 127.0.0.1) says: ")
+        assert "FAKE-SECRET" not in shown
+        assert simulator.requests()["requests"] == []
+
+    def test_a_dry_run_does_not_even_look_at_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "nonsense")
+        assert main(*SEND, "--dry-run") == Exit.DONE
+        assert main(*SEND) == Exit.USAGE
+
+    def test_an_option_that_is_not_usable_ends_in_one_line(
+        self, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__SMS__NAMESPACE", "n" * 101)
+        assert main(*SEND) == Exit.USAGE
+        assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: [sms] namespace: ")
+        assert simulator.requests()["requests"] == []
+
+    def test_if_it_goes_away_in_between_texts_may_have_been_sent(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from airflow_provider_sms.ledger import views
+        from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+
+        def away(*arguments: object) -> None:
+            raise LedgerUnreachableError("The ledger is away.")
+
+        monkeypatch.setattr(views, "report", away)
+        assert main(*SEND) == Exit.IN_DOUBT
+        assert capsys.readouterr().err.strip().splitlines()[-1] == (
+            "error: The ledger is away. Some texts may have been sent."
+        )
+
+
+def test_no_phone_and_no_text_is_said(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    simulator.settings(balance=1)
+    for more in ((), ("--again",), ("--output", "json")):
+        main(*ONE_EACH, *more)
+    shown = "".join(capsys.readouterr())
+    assert "1380013" not in shown
+    assert "您好" not in shown
