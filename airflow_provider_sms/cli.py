@@ -178,7 +178,7 @@ _COMMANDS: tuple[Command | Group, ...] = (
                         "--older-than",
                         type=int,
                         metavar="DAYS",
-                        help="what ended so many days ago (default: [sms] retention_days)",
+                        help="what ended so many days ago (default: the setting retention_days)",
                     ),
                     _option("--dry-run", action="store_true", help="say what would be removed, and remove nothing"),
                     _OUTPUT,

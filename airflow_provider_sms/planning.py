@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import texts, times
 from airflow_provider_sms.gateway.account import Account, check_batch_size
-from airflow_provider_sms.gateway.errors import InputError, PhonesError, RefusedError, every_error
+from airflow_provider_sms.gateway.errors import InputError, PhonesError, RefusedError, SendTimeError, every_error
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
@@ -150,7 +150,7 @@ class Planner:
         """
         plans = Plans(self.ledger, own_name())
         stored = plans.find(self.key)
-        if stored is not None and stored.planned_at is not None and self._has_begun(stored):
+        if stored is not None and stored.planned_at is not None and (self._has_begun(stored) or self._is_late(stored)):
             self._carry_on(plans, stored)
             return stored
         return self._store(plans)
@@ -169,6 +169,16 @@ class Planner:
         if reopened:
             self.log.info("Batches that are tried again, as nothing of them was sent: %d.", reopened)
         return outbox.states().keys() != {BatchState.PLANNED}
+
+    def _is_late(self, stored: Campaign) -> bool:
+        """Whether the time to send at, still the same, has gone stale since the plan: what then, the policy says."""
+        if stored.send_time is None or stored.send_time != self.order.send_time:
+            return False
+        try:
+            times.wire_time(stored.send_time, self.now())
+        except SendTimeError:
+            return not self.order.terms.differences(stored)
+        return False
 
     def _carry_on(self, plans: Plans, stored: Campaign) -> None:
         self._check_terms(stored)

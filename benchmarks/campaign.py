@@ -56,7 +56,6 @@ _FORM_TYPE = "application/x-www-form-urlencoded;charset=utf-8"
 _FIRST_PHONE = 138_0000_0000
 _LOOPBACK = "127.0.0.1,localhost"
 _TIMEOUT = 3600
-_MB = 1024 * 1024
 
 
 class CannotMeasure(Exception):
@@ -341,9 +340,9 @@ def _check(simulator: Simulator, phones: int) -> None:
     for batch in simulator.accepted():
         for phone in batch["phones"]:
             times[int(phone) - _FIRST_PHONE] += 1
-    if times.count(1) != phones:
-        missed = times.count(0)
-        raise CannotMeasure(f"of {phones} phones {missed} were not texted, {phones - missed - times.count(1)} twice")
+    once, never = times.count(1), times.count(0)
+    if once != phones:
+        raise CannotMeasure(f"of {phones} phones {never} were not texted, {phones - once - never} more than once")
 
 
 @contextlib.contextmanager
@@ -400,14 +399,13 @@ def measure(args: argparse.Namespace) -> list[Way]:
     """
     fewer = min(args.phones, args.http_batches * args.batch_size)
     with _postgresql() as database:
-        why = database if isinstance(database, str) else ""
         ways = [
             Way("bare loop of posts", "loop", args.phones),
             Way("ours, SQLite", "ours", args.phones, ledger=_sqlite),
             Way("ours, PostgreSQL", "ours", args.phones, ledger=None if isinstance(database, str) else database),
             Way("HttpOperator, mapped", "http", fewer, args.http_python, args.phones / fewer),
         ]
-        ways[2].skipped = why
+        ways[2].skipped = database if isinstance(database, str) else ""
         ways[3].skipped = _why_not(args.http_python)
         for turn in range(args.runs):
             for way in ways:
@@ -484,6 +482,7 @@ def main() -> int:
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: at least 1")
 
+    load = os.getloadavg()[0]
     try:
         ways = measure(args)
     except CannotMeasure as error:
@@ -491,7 +490,7 @@ def main() -> int:
         return 2
     print(
         f"{args.phones:,} phones, {args.batch_size} a batch, {args.in_flight} in flight, platform latency "
-        f"{args.latency * 1000:g} ms; medians of rounds: {args.runs}\n"
+        f"{args.latency * 1000:g} ms; medians of rounds: {args.runs}; cores: {os.cpu_count()}, load before: {load:.1f}\n"
     )
     print_table(ways, args.batch_size)
     return 0 if print_verdict(ways) else 1

@@ -25,12 +25,13 @@ Said = Callable[..., str]
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """Run `airflow-sms ledger …`; what it writes to both outputs."""
+    """Run `airflow-sms ledger …`; what it writes to standard output, or as an error to standard error."""
 
     def said(*arguments: str, status: Exit = Exit.DONE) -> str:
         capsys.readouterr()
         assert cli.main(("ledger", *arguments)) == status
-        return "".join(capsys.readouterr())
+        shown = capsys.readouterr()
+        return shown.out or shown.err
 
     return said
 

@@ -409,6 +409,19 @@ class TestTimes:
         assert campaigns.run(platform, send_time=later, on_expired="send_now").accepted == 10
         assert set(platform.send_times) == {None}
 
+    @pytest.mark.parametrize("choice", ["fail", "send_now"])
+    def test_so_it_does_where_nothing_has_left_yet(self, campaigns: Campaigns, choice: str) -> None:
+        later = (campaigns.now + timedelta(hours=2)).replace(microsecond=0)
+        failure(campaigns, Platform(UNSENT, UNSENT, UNSENT, UNSENT), send_time=later)
+        campaigns.now += timedelta(minutes=100)
+        platform = Platform()
+        if choice == "send_now":
+            assert campaigns.run(platform, send_time=later, on_expired=choice).accepted == 10
+            assert set(platform.send_times) == {None}
+        else:
+            assert failure(campaigns, platform, send_time=later, on_expired=choice).report.expired == 10
+            assert platform.requests == []
+
     def test_valid_for_counts_from_the_send_time(self, campaigns: Campaigns) -> None:
         later = (campaigns.now + timedelta(hours=48)).replace(microsecond=0)
         failure(campaigns, Platform(UNSENT, UNSENT, UNSENT, UNSENT), send_time=later)
@@ -490,6 +503,15 @@ class TestOthers:
                 return answer
 
         assert campaigns.run(Slow(), PHONES[:2]).accepted == 2
+
+    def test_an_answer_after_a_person_has_settled_it_as_sent_adds_the_task_id(self, campaigns: Campaigns) -> None:
+        class Slow(Platform):
+            def send(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+                answer = super().send(*args, **kwargs)
+                campaigns.change_batches(state=BatchState.ACCEPTED, taskid=None, accepted=2)
+                return answer
+
+        assert list(campaigns.run(Slow(), PHONES[:2]).task_ids) == ["T1"]
 
 
 class Watching(list[float]):

@@ -149,7 +149,7 @@ class AddressBarredError(RefusedError):
 class BalanceTooLowError(RefusedError):
     """The account has fewer points than the request costs."""
 
-    remedy = "Top up the account, then clear the task."
+    remedy = "Top up the account; the next try sends what is left."
 
 
 class ParametersError(RefusedError):

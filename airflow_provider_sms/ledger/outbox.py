@@ -22,7 +22,7 @@ from airflow_provider_sms.gateway.phones import storable
 from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
-from airflow_provider_sms.ledger.plans import Campaign, exclude
+from airflow_provider_sms.ledger.plans import IN_ANOTHER_INSTANCE, Campaign, exclude
 from airflow_provider_sms.ledger.schema import (
     BatchState,
     batch_table,
@@ -34,7 +34,6 @@ from airflow_provider_sms.ledger.schema import (
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
-IN_ANOTHER_INSTANCE = "in another instance"
 _LONGEST_MESSAGE = 500
 _LONGEST_TASK_ID = 100
 _AT_ONCE = 500
@@ -133,7 +132,13 @@ class _Statements:
         self.check = select(table.c.id).where(own, table.c.state == BatchState.SENDING, table.c.lease_until > clock)
         self.accept = (
             update(table)
-            .where(own, (table.c.state != BatchState.ACCEPTED) | (table.c.taskid == bindparam("b_taskid")))
+            .where(
+                own,
+                # A person may have settled it as sent, not knowing the taskId.
+                (table.c.state != BatchState.ACCEPTED)
+                | table.c.taskid.is_(None)
+                | (table.c.taskid == bindparam("b_taskid")),
+            )
             .values(
                 state=BatchState.ACCEPTED,
                 taskid=bindparam("b_taskid"),

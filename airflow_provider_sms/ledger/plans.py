@@ -34,6 +34,9 @@ DRAFT_LEASE = timedelta(minutes=10)
 CHUNK = 10_000
 _DISCARDED_AT_ONCE = 50_000
 AFTER_PLAN = "after plan"
+IN_ANOTHER_INSTANCE = "in another instance"
+# A phone that was left out for one of these is known to the plan all the same.
+_KNOWN = (AFTER_PLAN, IN_ANOTHER_INSTANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,7 @@ class Plans:
         while True:
             query = select(table.c.position, table.c.phone)
             query = query.where(table.c.campaign_id == campaign.id, table.c.position > position)
-            query = query.where(table.c.reason.is_(None) | (table.c.reason == AFTER_PLAN))
+            query = query.where(table.c.reason.is_(None) | table.c.reason.in_(_KNOWN))
             with self._ledger.reading() as connection:
                 rows = connection.execute(query.order_by(table.c.position).limit(CHUNK)).all()
             if not rows:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,22 +67,30 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
         before = version(ledger)
         if before is not None and before not in KNOWN:
             check(ledger)
-        with ledger.writing() as connection:
-            _one_at_a_time(ledger, connection)
+        with ledger.writing() as connection, _one_at_a_time(ledger, connection):
             _run_alembic(connection)
             if connection.execute(select(ledger_table.c.id)).first() is None:
                 connection.execute(insert(ledger_table).values(id=1, created_at=ledger.now(connection)))
     return before, KNOWN[-1]
 
 
-def _one_at_a_time(ledger: Ledger, connection: Connection) -> None:
+@contextmanager
+def _one_at_a_time(ledger: Ledger, connection: Connection) -> Iterator[None]:
     # SQLite's own transaction does that already.
-    if ledger.kind == "postgresql":
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('airflow-provider-sms'))")
-    elif ledger.kind == "mysql":
-        got = connection.exec_driver_sql("SELECT GET_LOCK('airflow-provider-sms', 60)").scalar()
-        if not got:
-            raise LedgerUnreachableError("The ledger is being upgraded by somebody else for more than a minute.")
+    match ledger.kind:
+        case "postgresql":
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('airflow-provider-sms'))")
+            yield
+        case "mysql":
+            if not connection.exec_driver_sql("SELECT GET_LOCK('airflow-provider-sms', 60)").scalar():
+                raise LedgerUnreachableError("The ledger is being upgraded by somebody else for more than a minute.")
+            try:
+                yield
+            finally:
+                # MySQL's belongs to the connection, which the pool keeps, not to the transaction.
+                connection.exec_driver_sql("SELECT RELEASE_LOCK('airflow-provider-sms')")
+        case _:
+            yield
 
 
 def _run_alembic(connection: Connection) -> None:

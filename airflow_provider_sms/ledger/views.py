@@ -97,16 +97,23 @@ class Report:
 
 
 def report(ledger: Ledger, campaign_id: int) -> Report:
-    """Count where the phones of a campaign are now."""
+    """Count where the phones of a campaign are now.
+
+    :raises LedgerUnreachableError: another try has put another plan in the place of this one; repeat the try.
+    """
     with ledger.reading() as connection:
         return _report(connection, campaign_id)
 
 
 def _report(connection: Connection, campaign_id: int) -> Report:
     table, campaign = batch_table, campaign_table
-    head = connection.execute(
-        select(campaign.c.name, campaign.c.segments, campaign.c.excluded).where(campaign.c.id == campaign_id)
-    ).one()
+    query = select(campaign.c.name, campaign.c.key_hash, campaign.c.segments, campaign.c.excluded)
+    head = connection.execute(query.where(campaign.c.id == campaign_id)).first()
+    if head is None or head.key_hash is None:
+        raise LedgerUnreachableError(
+            "Another try was handed in something else and has planned the campaign anew. Nothing was sent by this one; "
+            "the next one carries on with the plan that stands."
+        )
     of_campaign = table.c.campaign_id == campaign_id
     sums = select(table.c.state, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted))
     phones = dict.fromkeys(BatchState, 0)

@@ -161,11 +161,12 @@ class Crash(Run):
             self.finish(worker)
             return
         self.told.cuts.append(f"stopped {first.cut.kind}")
+        same = None
         if self._changes:
-            self._changes = False
-            self.change_what_is_handed_in(first.map_index)
+            self._changes, same = False, first.map_index
+            self.change_what_is_handed_in(same)
         # Stopped within a transaction, it keeps others waiting for as long as they have patience.
-        other = self.start(replace(self._variant(self._next()), patience=0.5))
+        other = self.start(replace(self._variant(self._next(same)), patience=0.5))
         came = other.wait(self.random.choice((0.2, 3.0)))
         if came:
             self.finish(other)

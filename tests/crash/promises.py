@@ -9,12 +9,11 @@ from typing import Any
 
 from sqlalchemy.engine import Row
 
+from airflow_provider_sms.ledger.plans import AFTER_PLAN, IN_ANOTHER_INSTANCE
 from airflow_provider_sms.ledger.schema import BatchState
 from tests.crash.books import Batch, Books, Platform
 from tests.crash.tries import SUCCEEDED, Ended, HandedIn
 
-IN_ANOTHER_INSTANCE = "in another instance"
-AFTER_PLAN = "after plan"
 _MALFORMED = "malformed"
 
 Sent = dict[str, list[tuple[str, str]]]
@@ -51,7 +50,6 @@ def broken(books: Books, accepted: Sent, handed_in: Mapping[int, HandedIn], last
 def still_to_do(
     books: Books,
     accepted: Sent,
-    handed_in: Mapping[int, HandedIn],
     last: Mapping[int, Ended],
     refused: Collection[str] = frozenset(),
 ) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from tests.crash import promises
 from tests.crash.books import Auditor, Books, wait_for_platforms
 from tests.crash.jobs import Job, Result
-from tests.crash.tries import Ended, HandedIn, Try
+from tests.crash.tries import FAILED, SUCCEEDED, Ended, HandedIn, Try
 from tests.crash.worker import LONGEST_TRY, Worker
 
 PHONES = 23
@@ -109,11 +109,20 @@ class Run:
         self.told.story.append(f"    {len(items) - len(kept)} items are taken out, {len(new)} added")
         self.handed_in[map_index] = HandedIn((*kept, *new), tuple(items))
 
+    def _taken_in(self) -> dict[int, HandedIn]:
+        """What was handed in to a try that came to an end by itself; before that nobody can know of it."""
+        taken_in = dict(self.handed_in)
+        for map_index, handed in self.handed_in.items():
+            ends = [ended.outcome for attempt, ended in self.ended if set(attempt.phones) == set(handed.items)]
+            if handed.before is not None and not {SUCCEEDED, FAILED}.intersection(ends):
+                taken_in[map_index] = HandedIn(handed.before, handed.items)
+        return taken_in
+
     def check(self) -> Books:
         """See whether all promises hold, at rest."""
         wait_for_platforms(self.job.platforms, [ended for _, ended in self.ended])
         books, accepted = self.auditor.read(self.run_id), promises.sent(self.job.platforms)
-        self.told.problems += promises.broken(books, accepted, self.handed_in, self.last())
+        self.told.problems += promises.broken(books, accepted, self._taken_in(), self.last())
         self.told.accepted = len(accepted)
         self.told.twice = sum(len(batches) > 1 for batches in accepted.values())
         return books
@@ -132,7 +141,7 @@ class Run:
         self.auditor.discard_half_plans()
         books = self.check()
         accepted = promises.sent(self.job.platforms)
-        self.told.problems += promises.still_to_do(books, accepted, self.handed_in, self.last(), self.refused)
+        self.told.problems += promises.still_to_do(books, accepted, self.last(), self.refused)
 
     def order_faults(self, faults: Sequence[dict[str, Any]]) -> None:
         """Let the platforms answer badly, and never take the refused phones."""

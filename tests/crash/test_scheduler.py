@@ -256,7 +256,7 @@ def _check(
     books = auditor.read(run_id)
     problems = promises.broken(books, sent, handed_in, {-1: ended})
     if whole:
-        problems += promises.still_to_do(books, sent, handed_in, {-1: ended})
+        problems += promises.still_to_do(books, sent, {-1: ended})
     assert not problems, f"{run_id}: {problems}"
     return books
 

@@ -6,25 +6,16 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, text, update
 
-from airflow_provider_sms.ledger import database, versions
+from airflow_provider_sms.ledger import database
 from airflow_provider_sms.ledger.database import Ledger, aware, naive, read_url
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError, LedgerUsageError
 from airflow_provider_sms.ledger.schema import batch_table, ledger_table, receipt_table
-
-
-@pytest.fixture
-def any_ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(read_url(ledger_url))
-    versions.upgrade(ledger)
-    yield ledger
-    ledger.close()
 
 
 class TestOnEachDatabase:

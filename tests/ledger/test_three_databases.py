@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,8 +11,7 @@ from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.gateway.errors import AnswerLostError, PhoneFormatError, UnlistedRefusalError
-from airflow_provider_sms.ledger import versions
-from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.planning import Planner, Try, begin, make_order
 from airflow_provider_sms.policy import Policy
@@ -26,11 +24,8 @@ KEY = CampaignKey("", campaign_key="spring sale")
 
 
 @pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(read_url(ledger_url))
-    versions.upgrade(ledger)
-    yield ledger
-    ledger.close()
+def ledger(any_ledger: Ledger) -> Ledger:
+    return any_ledger
 
 
 NASTY = "T\x00\ud800 𠮷'\"%s:x\\"

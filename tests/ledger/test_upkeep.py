@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +12,8 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from airflow_provider_sms.gateway import errors
-from airflow_provider_sms.ledger import upkeep, versions, views
-from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger import upkeep, views
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import CampaignPurgedError, LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.plans import Plans
@@ -42,12 +41,9 @@ KEY = CampaignKey("", SENDER)
 
 
 @pytest.fixture
-def campaigns(ledger_url: str) -> Iterator[Campaigns]:
+def campaigns(any_ledger: Ledger) -> Campaigns:
     """Campaigns in a ledger of each kind."""
-    ledger = Ledger(read_url(ledger_url))
-    versions.upgrade(ledger)
-    yield Campaigns(ledger)
-    ledger.close()
+    return Campaigns(any_ledger)
 
 
 def removing(campaigns: Campaigns) -> Removed:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select, update
 
 from airflow_provider_sms.gateway import errors
-from airflow_provider_sms.ledger import evidence, verdicts, versions
-from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger import evidence, verdicts
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUsageError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox, SettledOtherwiseError
@@ -25,12 +24,9 @@ LOST = errors.AnswerLostError("The request left, but no answer came: Connection 
 
 
 @pytest.fixture
-def campaigns(ledger_url: str) -> Iterator[Campaigns]:
+def campaigns(any_ledger: Ledger) -> Campaigns:
     """Campaigns in a ledger of each kind."""
-    ledger = Ledger(read_url(ledger_url))
-    versions.upgrade(ledger)
-    yield Campaigns(ledger)
-    ledger.close()
+    return Campaigns(any_ledger)
 
 
 @pytest.fixture

@@ -40,6 +40,17 @@ def test_once_more_does_no_harm(empty: Ledger) -> None:
     assert versions.upgrade(empty) == (versions.KNOWN[-1], versions.KNOWN[-1])
 
 
+def test_who_has_upgraded_keeps_nobody_waiting(empty: Ledger) -> None:
+    versions.upgrade(empty)
+    # The first one's connections stay open.
+    another = Ledger(empty.url)
+    with another.writing() as connection:
+        if empty.kind == "mysql":
+            assert connection.exec_driver_sql("SELECT GET_LOCK('airflow-provider-sms', 0)").scalar() == 1
+    versions.upgrade(another)
+    another.close()
+
+
 def test_several_at_once_do_no_harm(empty: Ledger) -> None:
     failures: list[Exception] = []
 

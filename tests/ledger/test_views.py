@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.answers import Acceptance
-from airflow_provider_sms.ledger import versions, views
-from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
@@ -28,12 +27,9 @@ NO_NUMBER = errors.PhoneFormatError("The platform refused: 手机号码格式不
 
 
 @pytest.fixture
-def campaigns(ledger_url: str) -> Iterator[Campaigns]:
+def campaigns(any_ledger: Ledger) -> Campaigns:
     """Campaigns in a ledger of each kind."""
-    ledger = Ledger(read_url(ledger_url))
-    versions.upgrade(ledger)
-    yield Campaigns(ledger)
-    ledger.close()
+    return Campaigns(any_ledger)
 
 
 def fail(campaigns: Campaigns, *answers: object, phones: Any = PHONES, **choices: Any) -> int:

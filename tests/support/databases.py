@@ -395,6 +395,20 @@ def mariadb_url(mariadb_server: MariaDB) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def postgresql_session_url(postgresql_server: PostgreSQL) -> Iterator[str]:
+    """A database in PostgreSQL for tests that leave it as they found it."""
+    with postgresql_server.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb_session_url(mariadb_server: MariaDB) -> Iterator[str]:
+    """A database in MariaDB for tests that leave it as they found it."""
+    with mariadb_server.database() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A fresh database of each kind that the ledger runs on."""

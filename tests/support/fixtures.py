@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, insert
 
-from airflow_provider_sms.ledger import sqlite_file
+from airflow_provider_sms.ledger import sqlite_file, versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger.schema import ledger_table, metadata
 from tests.support.campaigns import Campaigns
 from tests.support.simulator import Simulator
 
@@ -68,6 +70,37 @@ def ledger(ledger_file: Path) -> Iterator[Ledger]:
     ledger = Ledger(read_url(f"sqlite:///{ledger_file}"))
     yield ledger
     ledger.close()
+
+
+@pytest.fixture(scope="session")
+def _served_ledgers() -> Iterator[dict[str, Ledger]]:
+    """By kind, the ledgers on servers that tests have asked for: making the tables takes longer than emptying them."""
+    ledgers: dict[str, Ledger] = {}
+    yield ledgers
+    for ledger in ledgers.values():
+        ledger.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def any_ledger(
+    request: pytest.FixtureRequest, _new_ledger: Path, _served_ledgers: dict[str, Ledger], tmp_path: Path
+) -> Iterator[Ledger]:
+    """An open ledger that nobody has used, of each kind."""
+    kind: str = request.param
+    if kind == "sqlite":
+        path = shutil.copy(_new_ledger, tmp_path / "any_ledger.db")
+        ledger = Ledger(read_url(f"sqlite:///{path}"))
+        yield ledger
+        ledger.close()
+        return
+    if kind not in _served_ledgers:
+        _served_ledgers[kind] = Ledger(read_url(request.getfixturevalue(f"{kind}_session_url")))
+        versions.upgrade(_served_ledgers[kind])
+    yield _served_ledgers[kind]
+    with _served_ledgers[kind].writing() as connection:
+        for table in metadata.sorted_tables:
+            connection.execute(delete(table))
+        connection.execute(insert(ledger_table).values(id=1, created_at=_served_ledgers[kind].now(connection)))
 
 
 @pytest.fixture
