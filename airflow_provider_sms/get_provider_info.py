@@ -62,8 +62,8 @@ def get_provider_info() -> dict[str, Any]:
                         "default": "False",
                     },
                     "retention_days": {
-                        "description": "After so many days phones and texts of ended campaigns are removed, by the next "
-                        "campaign or by `airflow-sms ledger purge`; counts stay. Empty: never.",
+                        "description": "After so many days phones and texts of ended campaigns are removed, by the "
+                        "next campaign or by `airflow-sms ledger purge`; counts stay. Empty: never.",
                         "version_added": "0.1.0",
                         "type": "integer",
                         "example": "365",

@@ -177,7 +177,7 @@ class Sender:
             if not self._goes_on():
                 break
         try:
-            report = views.report(self._ledger, self._campaign.id)
+            report = views.report_of_what_stands(self._ledger, self._campaign.id)
         except LedgerError:
             if not self._unsettled:
                 raise

@@ -489,8 +489,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     print(
-        f"{args.phones:,} phones, {args.batch_size} a batch, {args.in_flight} in flight, platform latency "
-        f"{args.latency * 1000:g} ms; medians of rounds: {args.runs}; cores: {os.cpu_count()}, load before: {load:.1f}\n"
+        f"{args.phones:,} phones, {args.batch_size} a batch, in flight: {args.in_flight}, platform latency: "
+        f"{args.latency * 1000:g} ms; rounds: {args.runs}, cores: {os.cpu_count()}, load before: {load:.1f}\n"
     )
     print_table(ways, args.batch_size)
     return 0 if print_verdict(ways) else 1

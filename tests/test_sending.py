@@ -584,7 +584,7 @@ class TestTheLedgerGoesAway:
             raise LedgerUnreachableError("The ledger (postgresql on nowhere) says: away.")
 
         Away(monkeypatch, "release", times=10_000)
-        monkeypatch.setattr(views, "report", away)
+        monkeypatch.setattr(views, "report_of_what_stands", away)
         error = failure_in_time(campaigns, Platform(*[UNSENT] * 4))
         assert "airflow-sms resolve dag/run/send --batch 1 --not-sent" in str(error)
         assert (error.report, error.passes_by_itself) == (None, False)

@@ -245,7 +245,8 @@ class Outbox:
             # Two that split at once would give two batches one number.
             campaign = select(campaign_table.c.id).where(campaign_table.c.id == claim.campaign_id)
             connection.execute(campaign.with_for_update())
-            query = select(table).where(self._is(claim), table.c.state == BatchState.SENDING).with_for_update()
+            open_states = (BatchState.SENDING, BatchState.IN_DOUBT)
+            query = select(table).where(self._is(claim), table.c.state.in_(open_states)).with_for_update()
             row = connection.execute(query).first()
             if row is None:
                 return

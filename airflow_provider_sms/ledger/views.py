@@ -12,6 +12,7 @@ from sqlalchemy import case, func, or_, select
 
 from airflow_provider_sms.gateway.errors import PhoneRefusedError, every_error
 from airflow_provider_sms.ledger.database import Ledger, aware
+from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.plans import CHUNK
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, recipient_table
@@ -97,23 +98,30 @@ class Report:
 
 
 def report(ledger: Ledger, campaign_id: int) -> Report:
-    """Count where the phones of a campaign are now.
+    """Count where the phones of a campaign are now, or of what is planned of it so far."""
+    with ledger.reading() as connection:
+        return _report(connection, campaign_id)
 
-    :raises LedgerUnreachableError: another try has put another plan in the place of this one; repeat the try.
+
+def report_of_what_stands(ledger: Ledger, campaign_id: int) -> Report:
+    """Count where the phones of a campaign are now, if its plan still stands.
+
+    :raises LedgerUnreachableError: another try has put another plan in its place; repeat the try.
     """
     with ledger.reading() as connection:
+        key = select(campaign_table.c.key_hash).where(campaign_table.c.id == campaign_id)
+        if connection.execute(key).scalar() is None:
+            raise LedgerUnreachableError(
+                "Another try was handed in something else and has planned the campaign anew. Nothing was sent by this "
+                "one; the next one carries on with the plan that stands."
+            )
         return _report(connection, campaign_id)
 
 
 def _report(connection: Connection, campaign_id: int) -> Report:
     table, campaign = batch_table, campaign_table
-    query = select(campaign.c.name, campaign.c.key_hash, campaign.c.segments, campaign.c.excluded)
-    head = connection.execute(query.where(campaign.c.id == campaign_id)).first()
-    if head is None or head.key_hash is None:
-        raise LedgerUnreachableError(
-            "Another try was handed in something else and has planned the campaign anew. Nothing was sent by this one; "
-            "the next one carries on with the plan that stands."
-        )
+    query = select(campaign.c.name, campaign.c.segments, campaign.c.excluded)
+    head = connection.execute(query.where(campaign.c.id == campaign_id)).one()
     of_campaign = table.c.campaign_id == campaign_id
     sums = select(table.c.state, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted))
     phones = dict.fromkeys(BatchState, 0)

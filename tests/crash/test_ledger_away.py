@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,9 +17,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from sqlalchemy import text
 
-from airflow_provider_sms import sending
+from airflow_provider_sms import cli, sending
 from airflow_provider_sms.gateway.client import SmsClient
-from airflow_provider_sms.ledger import database, outbox, versions
+from airflow_provider_sms.ledger import database, outbox, verdicts, versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from tests.support.databases import PostgreSQL
@@ -130,6 +131,15 @@ class TestItDoesNotComeBack:
         assert sending.SETTLE_LIMIT <= outage.clock() < sending.SETTLE_LIMIT + 60
         return str(ended.value)
 
+    @pytest.fixture
+    def first_process_is_dead(
+        self, message: str, postgresql_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As it is in earnest when somebody comes to look; and the ledger is back."""
+        postgresql_server.start()
+        for module in (outbox, verdicts):
+            monkeypatch.setattr(module, "is_provably_dead", lambda owner: True)
+
     def test_the_task_and_its_log_say_what_to_run(
         self, logged: Callable[[], str], message: str, simulator: Simulator
     ) -> None:
@@ -138,13 +148,17 @@ class TestItDoesNotComeBack:
         assert line in message
         assert line in logged()
 
-    @pytest.mark.usefixtures("message")
-    def test_the_next_try_texts_the_others_and_not_those_again(
-        self, simulator: Simulator, postgresql_server: PostgreSQL, context: Any, monkeypatch: pytest.MonkeyPatch
+    def test_the_line_does_what_it_says_and_a_clear_sends_the_rest(
+        self, message: str, first_process_is_dead: None, simulator: Simulator, context: Any, ti: TaskInstance
     ) -> None:
-        postgresql_server.start()
-        # The first try's process has ended, in earnest.
-        monkeypatch.setattr(outbox, "is_provably_dead", lambda owner: True)
+        (line,) = set(re.findall("airflow-sms resolve .*", message))
+        assert cli.main(shlex.split(line)[1:]) == 0
+        assert operator().execute(context)["accepted"] == 8
+        assert texted(simulator) == PHONES
+        assert sorted(ti.pushed[-1][1]) == sorted(batch["taskId"] for batch in simulator.accepted())
+
+    @pytest.mark.usefixtures("message", "first_process_is_dead")
+    def test_the_next_try_texts_the_others_and_not_those_again(self, simulator: Simulator, context: Any) -> None:
         with pytest.raises(AirflowFailException, match="6 accepted, 0 refused, 2 in doubt, 0 not sent") as ended:
             operator().execute(context)
         assert texted(simulator) == PHONES

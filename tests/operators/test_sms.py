@@ -21,7 +21,7 @@ from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from airflow_provider_sms.recipients import PhoneFile
 from airflow_provider_sms.sending import CampaignError, Sender
 from tests.support.fixtures import TaskInstance
-from tests.support.simulator import Simulator
+from tests.support.simulator import Simulator, wait_until
 
 PHONES = ["13800130001", "13800130002", "13800130003", "13800130004"]
 TEXT = "【云通信】您好"
@@ -59,7 +59,24 @@ class TestSending:
         }
         assert json.loads(json.dumps(summary)) == summary
 
-    def test_several_batches_push_a_growing_list(self, simulator: Simulator, context: Any, ti: TaskInstance) -> None:
+    def test_several_batches_push_a_list(self, simulator: Simulator, context: Any, ti: TaskInstance) -> None:
+        operator(batch_size=2).execute(context)
+        ids = [batch["taskId"] for batch in simulator.accepted()]
+        assert ti.pushed[-1] == ("taskId", ids)
+
+    def test_the_list_grows_while_batches_are_on_their_way(
+        self, simulator: Simulator, context: Any, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = gateway_client.SmsClient.send
+        sent: list[bool] = []
+
+        def second_waits_for_the_first_push(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if sent:
+                wait_until(lambda: bool(ti.pushed))
+            sent.append(True)
+            return real(self, *args, **kwargs)
+
+        monkeypatch.setattr(gateway_client.SmsClient, "send", second_waits_for_the_first_push)
         operator(batch_size=2).execute(context)
         ids = [batch["taskId"] for batch in simulator.accepted()]
         assert ti.pushed == [("taskId", ids[:1]), ("taskId", ids)]
