@@ -182,6 +182,8 @@ class Sender:
             if not self._unsettled:
                 raise
             raise self._error(None, str(self._problem), final=True) from None
+        # Another process, or a receipt, may have settled something since the last round.
+        progress.tell_new(report)
         self._judge(report)
         return report
 
@@ -580,7 +582,7 @@ class _Progress:
             report = views.report(self._ledger, self._campaign.id)
         except LedgerError:
             return  # those that send say so
-        self._tell_task_ids(report)
+        self.tell_new(report)
         done = report.phones - report.not_sent
         if self._done_before is None:
             self._done_before = done
@@ -603,9 +605,10 @@ class _Progress:
             report = views.report(self._ledger, self._campaign.id)
         except LedgerError:
             return
-        self._tell_task_ids(report)
+        self.tell_new(report)
 
-    def _tell_task_ids(self, report: Report) -> None:
+    def tell_new(self, report: Report) -> None:
+        """Say which taskIds there are, if these are more than were told."""
         if self._on_accepted is not None and len(report.task_ids) > self._told:
             self._on_accepted(report)
             self._told = len(report.task_ids)

@@ -292,6 +292,7 @@ class TestTheLedger:
             raise LedgerUnreachableError("The ledger is away.")
 
         monkeypatch.setattr(views, "report", away)
+        monkeypatch.setattr(views, "report_of_what_stands", away)
         assert main(*SEND) == Exit.IN_DOUBT
         assert capsys.readouterr().err.strip().splitlines()[-1] == (
             "error: The ledger is away. Some texts may have been sent."

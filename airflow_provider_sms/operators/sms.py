@@ -9,7 +9,12 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowTaskTimeout,
+    BaseOperator,
+)
 
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.policy import (
@@ -155,6 +160,12 @@ class SmsGroupSendOperator(BaseOperator):
             return self._send_or_raise(context, find, waited)
         except LedgerUnreachableError:
             raise
+        except AirflowTaskTimeout:
+            # It is no Exception, and ends `dag.test()` of Airflow 2.11 with the task.
+            raise AirflowException(
+                f"execution_timeout ({self.execution_timeout}) is over: nothing more is sent by this try; the next one "
+                "carries on with what is left."
+            ) from None
         except InputError as error:
             if error.passes_by_itself:
                 raise

@@ -69,6 +69,7 @@ def test_nothing_secret_is_left_anywhere(
         "The platform refused: 号码138****7010已被列入黑名单",
         "The request left, but no answer came",
         "AirflowTaskTimeout: nothing more is sent",
+        "execution_timeout (0:00:01) is over",
         "HTTP status 500",
         "extra: unknown field 'appKey'",
         "proxy: not a proxy's address",

@@ -14,6 +14,7 @@ from airflow_provider_sms.ledger import evidence
 from airflow_provider_sms.ledger.evidence import fits
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, receipt_table, reply_table
+from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.sending import CampaignError
 from tests.support.campaigns import PHONES, Campaigns, Platform
 
@@ -145,10 +146,16 @@ class TestWaiting:
             waits.append(seconds)
 
         platform = Platform(LOST, account=EXCLUSIVE)
+        told: list[Report] = []
         report = campaigns.run(
-            platform, PHONES[:2], on_in_doubt="wait", defer=lambda seconds, waited: receipt_comes(seconds)
+            platform,
+            PHONES[:2],
+            on_in_doubt="wait",
+            defer=lambda seconds, waited: receipt_comes(seconds),
+            on_accepted=told.append,
         )
         assert (report.accepted, report.task_ids) == (2, ("T77",))
+        assert told[-1].task_ids == ("T77",)
         assert platform.requests == [tuple(PHONES[:2])]
 
     def test_a_clear_looks_too_whatever_is_to_be_done_about_doubt(self, campaigns: Campaigns, push: Push) -> None:

@@ -12,7 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 
 from airflow_provider_sms.gateway import client as gateway_client
 from airflow_provider_sms.gateway.errors import PhonesSourceError
@@ -321,6 +326,19 @@ class TestTheLedger:
         assert len(simulator.accepted()) == 1
         assert operator(batch_size=1).execute(context)["accepted"] == 4
         assert len(simulator.accepted()) == 4
+
+    def test_airflow_s_own_time_out_is_an_ordinary_failure_and_the_retry_carries_on(
+        self, simulator: Simulator, context: Any, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def timed_out(key: str, value: object) -> None:
+            raise AirflowTaskTimeout
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ti, "xcom_push", timed_out)
+            with pytest.raises(AirflowException, match="execution_timeout .* is over"):
+                operator().execute(context)
+        assert operator().execute(context)["accepted"] == 4
+        assert len(simulator.accepted()) == 1
 
     def test_a_signal_before_the_first_claim_sends_nothing(self, simulator: Simulator, context: Any) -> None:
         task = operator()
