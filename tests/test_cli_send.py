@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -142,7 +143,8 @@ class TestARepeatWithinADay:
         line = f"  airflow-sms resolve '{name}' --batch 1 --not-sent"
         assert main(*ONE_EACH) == Exit.IN_DOUBT
         assert line in capsys.readouterr().err
-        assert simulator.requests()["counters"]["send"] == 2
+        # Slow answers that earlier tests did not wait for still come to the simulator's counters.
+        assert max(Counter(texted(simulator)).values()) == 1
 
     def test_what_is_in_doubt_is_named_when_it_is_sent_once_more(
         self, simulator: Simulator, capsys: pytest.CaptureFixture[str]

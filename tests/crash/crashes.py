@@ -72,7 +72,8 @@ class Crash(Run):
     def __init__(self, job: Job, number: int, url: str, catalogue: Catalogue) -> None:
         super().__init__(job, number, url)
         self._catalogue = catalogue
-        self._in_flight = self.random.choice((1, 1, 1, 3))
+        # Threads that are sabotaged as well could keep each other busy for ever.
+        self._in_flight = 1 if job.sabotage else self.random.choice((1, 1, 1, 3))
         self._mapped = self.random.random() < 0.25
         self._cuts_left = self.random.randint(1, MOST_CUTS)
         self._first_is_cut = False
@@ -221,7 +222,7 @@ class Crash(Run):
             changes["batch_size"] = self.random.choice((1, 3, 7, 500))
         if self.random.random() < 0.3:
             changes["sms_conn_id"] = self.job.platforms[-1].conn_id
-        if self.random.random() < 0.3:
+        if self.random.random() < 0.3 and not self.job.sabotage:
             changes["max_in_flight"] = 4 - self._in_flight
         return replace(attempt, **changes)
 

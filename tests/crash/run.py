@@ -153,8 +153,9 @@ class Run:
         """Do it."""
         try:
             self._go()
+            books = self.check()
             if not self.told.problems:
-                self.settle_and_clear(self.check())
+                self.settle_and_clear(books)
         except Exception as error:
             self.told.problems.append(f"the harness itself: {type(error).__name__}: {error}")
         if self.told.problems and self.log.exists():

@@ -11,6 +11,7 @@ import random
 import shutil
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -101,6 +102,17 @@ class Airflow:
         return value if isinstance(value, list) else [value]
 
     def ask(self, page: str, body: object = None) -> Any:
+        """What a page says. Airflow's own database is SQLite here: it is locked now and then, and asked again."""
+        for _ in range(10):
+            try:
+                return self._ask(page, body)
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise
+            self._children.wait_until(lambda: False, 1)
+        return self._ask(page, body)
+
+    def _ask(self, page: str, body: object) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._address}/api/v2/{page}", data, {"Content-Type": "application/json"})
         with _DIRECT.open(request, timeout=30) as answer:
