@@ -158,8 +158,8 @@ class SmsGroupSendOperator(BaseOperator):
 
         try:
             return self._send_or_raise(context, find, waited)
-        except LedgerUnreachableError:
-            raise
+        except LedgerUnreachableError as error:
+            raise _alone(error) from None
         except AirflowTaskTimeout:
             # It is no Exception, and ends `dag.test()` of Airflow 2.11 with the task.
             raise AirflowException(
@@ -168,13 +168,13 @@ class SmsGroupSendOperator(BaseOperator):
             ) from None
         except InputError as error:
             if error.passes_by_itself:
-                raise
+                raise _alone(error) from None
             raise AirflowFailException(str(error)) from None
         except (LedgerError, SettingsError) as error:
             raise AirflowFailException(str(error)) from None
         except CampaignError as error:
             if error.passes_by_itself:
-                raise
+                raise _alone(error) from None
             raise AirflowFailException(str(error)) from None
 
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
@@ -192,8 +192,7 @@ class SmsGroupSendOperator(BaseOperator):
             order = make_order(
                 hook.account, _unwrapped(self.content), _unwrapped(self.send_time), self.batch_size, policy=policy
             )
-            phones = _unwrapped(self.phones)
-            planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
+            planner = Planner(ledger, key, order, lambda: recipients.stream(_unwrapped(self.phones)), self.log, policy)
             campaign = find(planner)
             self.log.info(
                 "Campaign %s: %d phones, segments a text: %d, points at most: %d.",
@@ -262,6 +261,11 @@ class _Masked:
         return self._shown
 
     __repr__ = __str__
+
+
+def _alone(error: Exception) -> Exception:
+    """An error without the way that it came: some tracebacks print every local variable, and those hold phones."""
+    return error.with_traceback(None)
 
 
 def _unwrapped(field: Any) -> Any:
