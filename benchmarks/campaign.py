@@ -1,6 +1,6 @@
 """What never twice and nothing lost cost a large campaign: ours beside a bare loop of posts, in one run.
 
-    make bench-campaign                                       # 1,000,000 phones, 500 a batch: about ten minutes
+    make bench-campaign                                       # 1,000,000 phones, 500 a batch: some minutes
     make bench-campaign ARGS="--phones 100000 --runs 3"       # fewer, and medians of three rounds
 
 The same phones out of the same file go to the simulator, a process of its own that takes its time for each answer,
