@@ -73,7 +73,7 @@ def push(campaigns: Campaigns, mobile: str, taskid: str) -> None:
     """Put a receipt into the ledger."""
     with campaigns.ledger.writing() as connection:
         now = campaigns.ledger.now(connection)
-        values = {"account": ACCOUNT.app_id, "mobile": mobile, "taskid": taskid, "received_at": now}
+        values = {"account": ACCOUNT.app_id, "mobile": mobile, "taskid": taskid, "received_at": now, "digest": "1"}
         connection.execute(insert(receipt_table).values(**values))
 
 

@@ -2,6 +2,9 @@
 
 A recipient is one item that was handed in, at its position; a batch is a run of positions. So a million
 recipients are written once and never again: halving a batch moves a border.
+
+A push is written as it was heard, once; what it means is written beside it, afterwards: a receipt's verdict on a
+phone in `sms_delivery`, the counts of a batch in `sms_delivery_count`.
 """
 
 from __future__ import annotations
@@ -37,6 +40,30 @@ class BatchState(StrEnum):
 
 SETTLED = frozenset({BatchState.ACCEPTED, BatchState.REFUSED, BatchState.EXPIRED})
 
+
+class Matching(StrEnum):
+    """What became of a push when it was looked at; none yet: it is new."""
+
+    MATCHED = "matched"
+    # No batch has its taskId, so far.
+    UNOWNED = "unowned"
+    # A batch has, but its phone is none of the batch's, or more than one that its stars may stand for.
+    NO_PHONE = "no_phone"
+    # It says otherwise than the receipt that ended the matter.
+    CONTRADICTION = "contradiction"
+
+
+class Outcome(StrEnum):
+    """What receipts say of a text; the first two are final."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+CONTRADICTED = "contradicted"
+"""Beside the outcomes in `sms_delivery_count`: phones whose final receipts disagree. They count as the first one says."""
+
 VERSION_TABLE = "sms_ledger_version"
 
 _Id = BigInteger().with_variant(Integer, "sqlite")
@@ -53,6 +80,12 @@ ledger_table = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("created_at", _Time, nullable=False),
+    # One-time codes are made from it, so that a retry asks with the same one and nobody can guess it.
+    Column("secret", String(64)),
+    # When a receiver has last opened this ledger, and when the first push came: a sensor that waits for receipts
+    # has to know whether any can come.
+    Column("receiver_at", _Time),
+    Column("first_push_at", _Time),
     **_TABLE,
 )
 
@@ -145,19 +178,41 @@ once_table = Table(
     **_TABLE,
 )
 
+# What the platform pushed, as it came: the same push twice is one row. The digest is of all documented fields.
+# Receipts of one batch lie together in the index, so that it is as quick at ten million rows as at ten thousand.
 receipt_table = Table(
     "sms_receipt",
     metadata,
     Column("id", _Id, primary_key=True, autoincrement=True),
+    # The account id of the address that was pushed to; empty: `sms_default`.
     Column("account", String(100)),
     Column("mobile", String(64), nullable=False),
     Column("taskid", String(100), nullable=False),
     Column("status", String(20)),
     Column("code", String(100)),
     Column("receivetime", String(64)),
+    Column("extra", Text),
+    Column("digest", String(24), nullable=False),
     Column("received_at", _Time, nullable=False),
-    Index("sms_receipt_taskid", "taskid", "mobile"),
-    **_TABLE,
+    Column("matching", String(16)),
+    UniqueConstraint("taskid", "mobile", "digest", name="sms_receipt_push"),
+    **_NEVER_AGAIN,
+)
+
+# On SQLite and PostgreSQL only what is to be looked at is in these; MySQL knows no partial index.
+Index(
+    "sms_receipt_new",
+    receipt_table.c.matching,
+    receipt_table.c.id,
+    sqlite_where=receipt_table.c.matching.is_(None),
+    postgresql_where=receipt_table.c.matching.is_(None),
+)
+Index(
+    "sms_receipt_unowned",
+    receipt_table.c.matching,
+    receipt_table.c.received_at,
+    sqlite_where=receipt_table.c.matching == Matching.UNOWNED.value,
+    postgresql_where=receipt_table.c.matching == Matching.UNOWNED.value,
 )
 
 reply_table = Table(
@@ -169,7 +224,84 @@ reply_table = Table(
     Column("taskid", String(100), nullable=False),
     Column("content", Text),
     Column("receivetime", String(64)),
-    Column("received_at", _Time, nullable=False),
-    Index("sms_reply_taskid", "taskid", "mobile"),
+    Column("extra", Text),
+    Column("digest", String(24), nullable=False),
+    Column("received_at", _Time, nullable=False, index=True),
+    Column("matching", String(16), index=True),
+    # Once matched: to which campaign it answers, and the whole phone if `mobile` shows stars.
+    Column("campaign_id", _Id, index=True),
+    Column("phone", String(64)),
+    UniqueConstraint("taskid", "mobile", "digest", name="sms_reply_push"),
+    **_NEVER_AGAIN,
+)
+
+# What is known of the text to one phone, by its final receipt if there is one.
+delivery_table = Table(
+    "sms_delivery",
+    metadata,
+    Column("campaign_id", _Id, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("batch_id", _Id, nullable=False, index=True),
+    Column("outcome", String(12), nullable=False),
+    # A class of failures, see `gateway.receipts`; empty if there is none.
+    Column("cause", String(20), nullable=False),
+    Column("receipt_id", _Id, nullable=False),
+    # A later final receipt says otherwise.
+    Column("contradicted_by", _Id),
+    sqlite_with_rowid=False,
     **_TABLE,
+)
+
+# The same in counts, so that nobody has to read a campaign's receipts to know how far it is.
+delivery_count_table = Table(
+    "sms_delivery_count",
+    metadata,
+    Column("campaign_id", _Id, primary_key=True, autoincrement=False),
+    Column("batch_id", _Id, primary_key=True, autoincrement=False),
+    Column("outcome", String(12), primary_key=True),
+    Column("cause", String(20), primary_key=True),
+    Column("phones", Integer, nullable=False),
+    sqlite_with_rowid=False,
+    **_TABLE,
+)
+
+# Who has taken a reply to act on it. Each consumer sees every reply; of its task instances one at a time has it.
+reply_claim_table = Table(
+    "sms_reply_claim",
+    metadata,
+    Column("consumer", String(250), primary_key=True),
+    Column("reply_id", _Id, primary_key=True, autoincrement=False),
+    Column("owner", String(250), nullable=False),
+    Column("lease_until", _Time, nullable=False),
+    Column("handled_at", _Time),
+    sqlite_with_rowid=False,
+    **_TABLE,
+)
+
+# Phones that want no marketing any more, whichever account or installation it was that they answered.
+opt_out_table = Table(
+    "sms_opt_out",
+    metadata,
+    Column("phone", String(64), primary_key=True),
+    Column("source", String(10), nullable=False),
+    Column("account", String(100)),
+    Column("reply_id", _Id),
+    Column("note", String(200)),
+    Column("created_at", _Time, nullable=False),
+    sqlite_with_rowid=False,
+    **_TABLE,
+)
+
+# Pushes with a valid token that could not be read: the newest ones, for a look. Ids are never given out again, so
+# the highest one counts them all.
+quarantine_table = Table(
+    "sms_quarantine",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("account", String(100)),
+    Column("interface", String(10), nullable=False),
+    Column("reason", String(200), nullable=False),
+    Column("body", Text),
+    Column("received_at", _Time, nullable=False),
+    **_NEVER_AGAIN,
 )

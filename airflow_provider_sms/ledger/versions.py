@@ -6,9 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from sqlalchemy import column, insert, inspect, select, table
+from sqlalchemy import column, insert, inspect, select, table, update
 
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError, LedgerVersionError
 from airflow_provider_sms.ledger.schema import VERSION_TABLE, ledger_table
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.ledger.database import Ledger
 
-KNOWN = ("0001",)
+KNOWN = ("0001", "0002")
 """Every version that this code can upgrade from, oldest first; the last is the one that it works with."""
 
 # Alembic keeps what it works on in module variables.
@@ -69,9 +70,17 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
             check(ledger)
         with ledger.writing() as connection, _one_at_a_time(ledger, connection):
             _run_alembic(connection)
-            if connection.execute(select(ledger_table.c.id)).first() is None:
-                connection.execute(insert(ledger_table).values(id=1, created_at=ledger.now(connection)))
+            _write_first_row(ledger, connection)
     return before, KNOWN[-1]
+
+
+def _write_first_row(ledger: Ledger, connection: Connection) -> None:
+    row = connection.execute(select(ledger_table.c.secret)).first()
+    if row is None:
+        values = {"id": 1, "created_at": ledger.now(connection), "secret": token_hex(32)}
+        connection.execute(insert(ledger_table).values(values))
+    elif row.secret is None:
+        connection.execute(update(ledger_table).values(secret=token_hex(32)))
 
 
 @contextmanager

@@ -5,29 +5,22 @@ Takes minutes, so only with SMS_LIVE=1. SMS_SCHEDULER_RUNS says how many DAG run
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import shutil
-import socket
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from airflow_provider_sms.ledger.schema import BatchState
-from scripts.airflow_ui import HOST, settings
-from scripts.processes import Child, Children
-from scripts.sandbox import AIRFLOW, airflow_home, last_lines
+from scripts.processes import Children
 from tests.crash import promises
 from tests.crash.books import Auditor, Batch, Books, Platform
 from tests.crash.tries import FAILED, SUCCEEDED, Ended, HandedIn
+from tests.support.airflow_rest import ENDED, Airflow, airflow_with_dags, start_airflow
 from tests.support.simulator import Simulator
 
 pytestmark = [
@@ -42,81 +35,8 @@ DAG_ID = "crashed_campaign"
 RETRIES = 3
 PHONES = 23
 LATENCY = 0.4
-PARTS = {
-    "api-server": ["api-server"],
-    "scheduler": ["scheduler", "--skip-serve-logs"],
-    "dag-processor": ["dag-processor"],
-}
-_ENDED = {"success": SUCCEEDED, "failed": FAILED}
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class Airflow:
-    """Its parts, asked by REST."""
-
-    def __init__(self, children: Children, parts: list[Child], address: str) -> None:
-        self._children = children
-        self._parts = parts
-        self._address = address
-
-    def until(self, what: str, condition: Callable[[], bool], seconds: float) -> None:
-        """Wait; fail if it takes longer, or if a part has died."""
-
-        def holds() -> bool:
-            for part in self._parts:
-                part.check_alive()
-            return condition()
-
-        log = self._parts[1].log
-        assert self._children.wait_until(holds, seconds), f"not within {seconds} s: {what}\n{last_lines(log, 40)}"
-
-    def is_ready(self) -> bool:
-        try:
-            health = self.ask("monitor/health")
-            self.ask(f"dags/{DAG_ID}")
-        except (OSError, ValueError):
-            return False
-        return all(health[name]["status"] == "healthy" for name in ("scheduler", "dag_processor"))
-
-    def trigger(self, run_id: str, phones: list[str]) -> None:
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": {"phones": ",".join(phones)}}
-        self.ask(f"dags/{DAG_ID}/dagRuns", body)
-
-    def clear(self, run_id: str) -> None:
-        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
-        self.ask(f"dags/{DAG_ID}/clearTaskInstances", body)
-
-    def states(self) -> dict[str, str]:
-        """The state of every run."""
-        return {run["dag_run_id"]: run["state"] for run in self.ask(f"dags/{DAG_ID}/dagRuns?limit=100")["dag_runs"]}
-
-    def task(self, run_id: str) -> dict[str, Any]:
-        return self.ask(f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/send")  # type: ignore[no-any-return]
-
-    def task_ids(self, run_id: str) -> list[str]:
-        """What the task pushed as `taskId`."""
-        page = f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/send/xcomEntries"
-        if not any(each["key"] == "taskId" for each in self.ask(page)["xcom_entries"]):
-            return []
-        value = self.ask(f"{page}/taskId?deserialize=true")["value"]
-        return value if isinstance(value, list) else [value]
-
-    def ask(self, page: str, body: object = None) -> Any:
-        """What a page says. Airflow's own database is SQLite here: it is locked now and then, and asked again."""
-        for _ in range(10):
-            try:
-                return self._ask(page, body)
-            except urllib.error.HTTPError as error:
-                if error.code < 500:
-                    raise
-            self._children.wait_until(lambda: False, 1)
-        return self._ask(page, body)
-
-    def _ask(self, page: str, body: object) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self._address}/api/v2/{page}", data, {"Content-Type": "application/json"})
-        with _DIRECT.open(request, timeout=30) as answer:
-            return json.load(answer)
+TASK_ID = "send"
+_OUTCOMES = {"success": SUCCEEDED, "failed": FAILED}
 
 
 @dataclass
@@ -183,36 +103,21 @@ def children() -> Iterator[Children]:
 
 @pytest.fixture
 def home(children: Children, platform: Platform, tmp_path: Path) -> Iterator[dict[str, str]]:
-    dags = tmp_path / "dags"
-    dags.mkdir()
-    shutil.copy(Path(__file__).with_name("dags") / f"{DAG_ID}.py", dags)
-    changes = {
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
-        "AIRFLOW_CONN_SMS_DEFAULT": platform.connection(timeout=30),
-    }
-    with airflow_home(children, **{**settings(_free_port()), **changes}) as env:
+    file = Path(__file__).with_name("dags") / f"{DAG_ID}.py"
+    changes = {"AIRFLOW_CONN_SMS_DEFAULT": platform.connection(timeout=30)}
+    with airflow_with_dags(children, [file], tmp_path, **changes) as env:
         yield env
 
 
 @pytest.fixture
-def parts(children: Children, home: dict[str, str], tmp_path: Path) -> list[Child]:
-    children.run("airflow db migrate", [*AIRFLOW, "db", "migrate"], home, tmp_path / "migrate.log")
-    return [
-        children.start(name, [*AIRFLOW, *command], home, tmp_path / f"{name}.log") for name, command in PARTS.items()
-    ]
-
-
-@pytest.fixture
-def airflow(children: Children, parts: list[Child], home: dict[str, str]) -> Airflow:
-    airflow = Airflow(children, parts, home["AIRFLOW__API__BASE_URL"])
-    airflow.until("Airflow is ready", airflow.is_ready, 180)
+def airflow(children: Children, home: dict[str, str], tmp_path: Path) -> Airflow:
+    airflow = start_airflow(children, home, tmp_path, "scheduler")
+    airflow.until("Airflow is ready", lambda: airflow.is_ready(DAG_ID), 180)
     return airflow
 
 
 def test_airflow_tries_again_and_every_phone_gets_its_text_once(
     airflow: Airflow,
-    parts: list[Child],
     platform: Platform,
     home: dict[str, str],
     seed: int,
@@ -224,13 +129,14 @@ def test_airflow_tries_again_and_every_phone_gets_its_text_once(
     runs = {f"run_{number}": [f"1380013{number:02d}{each:02d}" for each in range(PHONES)] for number in range(count)}
     # By default in AIRFLOW_HOME, made by whichever task comes first.
     auditor = Auditor(f"sqlite:///{home['AIRFLOW_HOME']}/sms_ledger.db")
-    killer = Killer(auditor, parts[1].process.pid, dice, {run_id: dice.randint(1, RETRIES) for run_id in runs})
+    scheduler = airflow.parts["scheduler"].process.pid
+    killer = Killer(auditor, scheduler, dice, {run_id: dice.randint(1, RETRIES) for run_id in runs})
     for run_id, phones in runs.items():
-        airflow.trigger(run_id, phones)
+        airflow.trigger(DAG_ID, {"phones": ",".join(phones)}, run_id)
 
     def all_have_ended() -> bool:
-        states = airflow.states()
-        return len(states) == count and set(states.values()) <= _ENDED.keys()
+        states = airflow.states(DAG_ID)
+        return len(states) == count and set(states.values()) <= ENDED
 
     def all_have_ended_in_spite_of_the_killer() -> bool:
         killer.look()
@@ -240,12 +146,12 @@ def test_airflow_tries_again_and_every_phone_gets_its_text_once(
     doubtful, tries = 0, 0
     for run_id, phones in runs.items():
         books = _check(airflow, auditor, platform, run_id, phones)
-        tries += airflow.task(run_id)["try_number"]
+        tries += airflow.task(DAG_ID, run_id, TASK_ID)["try_number"]
         for batch in books.batches:
             if batch.state is BatchState.IN_DOUBT:
                 doubtful += len(batch.phones)
                 auditor.settle(batch, _task_id(batch, platform))
-        airflow.clear(run_id)
+        airflow.clear(DAG_ID, run_id)
     airflow.until("all have ended after the clear", all_have_ended, 60 + 10 * count)
     for run_id, phones in runs.items():
         _check(airflow, auditor, platform, run_id, phones, whole=True)
@@ -264,7 +170,7 @@ def _check(
     """See that all promises hold for one run; `whole`: and that all of it has been sent."""
     handed_in = {-1: HandedIn(tuple(phones))}
     sent = {phone: batches for phone, batches in promises.sent([platform]).items() if phone in phones}
-    ended = Ended(outcome=_ENDED[airflow.states()[run_id]], pushed=airflow.task_ids(run_id))
+    ended = Ended(outcome=_OUTCOMES[airflow.states(DAG_ID)[run_id]], pushed=_pushed(airflow, run_id))
     books = auditor.read(run_id)
     problems = promises.broken(books, sent, handed_in, {-1: ended})
     if whole:
@@ -277,6 +183,9 @@ def _task_id(batch: Batch, platform: Platform) -> str | None:
     return promises.who_was_texted(batch, [platform])
 
 
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
+def _pushed(airflow: Airflow, run_id: str) -> list[str]:
+    """What the task pushed as `taskId`."""
+    value = airflow.xcom(DAG_ID, run_id, TASK_ID, "taskId")
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from secrets import token_hex
 
 import pytest
 from sqlalchemy import insert
@@ -31,7 +32,8 @@ def push(campaigns: Campaigns) -> Push:
 
     def push(mobile: str, taskid: str = "T77", *, table: object = receipt_table, **fields: object) -> None:
         with campaigns.ledger.writing() as connection:
-            values = {"account": "FAKE-APP-ID", "received_at": campaigns.ledger.now(connection), **fields}
+            now = campaigns.ledger.now(connection)
+            values = {"account": "FAKE-APP-ID", "received_at": now, "digest": token_hex(8), **fields}
             connection.execute(insert(table).values(mobile=mobile, taskid=taskid, **values))  # type: ignore[arg-type]
 
     return push

@@ -180,7 +180,7 @@ def test_what_was_heard_before_goes_by_its_own_time(
     monkeypatch.setattr(upkeep, "_IDS_AT_ONCE", 2)
     with campaigns.ledger.writing() as connection:
         for number, time in enumerate([BEFORE, BEFORE, AFTER, BEFORE, BEFORE, BEFORE, AFTER]):
-            values = {"mobile": PHONES[number], "taskid": "T1", "received_at": time}
+            values = {"mobile": PHONES[number], "taskid": "T1", "received_at": time, "digest": "1"}
             connection.execute(insert(table).values(**values))
     removed = removing(campaigns)
     assert (removed.receipts, removed.replies) == ((5, 0) if table is receipt_table else (0, 5))

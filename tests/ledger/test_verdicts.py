@@ -80,7 +80,7 @@ def test_what_was_said_by_hand_can_be_taken_back(campaigns: Campaigns, doubtful:
 def test_what_a_receipt_said_can_be_taken_back_and_is_not_adopted_again(campaigns: Campaigns, doubtful: int) -> None:
     ledger = campaigns.ledger
     with ledger.writing() as connection:
-        values = {"mobile": PHONES[2], "taskid": "T77", "received_at": ledger.now(connection)}
+        values = {"mobile": PHONES[2], "taskid": "T77", "received_at": ledger.now(connection), "digest": "1"}
         connection.execute(insert(receipt_table).values(account="FAKE-APP-ID", **values))
     assert len(evidence.adopt(ledger, doubtful)) == 1
     assert "accepted already, by a receipt or reply (taskId T77)" in refused(resolve_as_not_sent, ledger, doubtful, 2)

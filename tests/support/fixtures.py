@@ -100,7 +100,8 @@ def any_ledger(
     with _served_ledgers[kind].writing() as connection:
         for table in metadata.sorted_tables:
             connection.execute(delete(table))
-        connection.execute(insert(ledger_table).values(id=1, created_at=_served_ledgers[kind].now(connection)))
+        now = _served_ledgers[kind].now(connection)
+        connection.execute(insert(ledger_table).values(id=1, created_at=now, secret="FAKE-SECRET"))
 
 
 @pytest.fixture
