@@ -69,6 +69,47 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "365",
                         "default": "",
                     },
+                    "push_tokens": {
+                        "description": "Secrets that the platform's pushes carry in their address, comma-separated; "
+                        "two during a rotation. `airflow-sms push-url` makes one. Empty: no push is taken.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "FAKE-TOKEN-that-push-url-has-made",
+                        "default": "",
+                        "sensitive": True,
+                    },
+                    "allowed_networks": {
+                        "description": "From where pushes are taken, comma-separated networks. Empty: from anywhere, "
+                        "with a valid token.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "203.0.113.0/24,2001:db8::/32",
+                        "default": "",
+                    },
+                    "trusted_proxies": {
+                        "description": "Networks of reverse proxies whose X-Forwarded-For is believed, "
+                        "comma-separated.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "10.0.0.5/32",
+                        "default": "",
+                    },
+                    "path_tokens": {
+                        "description": "Also take a push's token from its path, for a platform that cuts off what "
+                        "follows a question mark. A path is in every access log: better leave it off.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                    "opt_out_words": {
+                        "description": "Replies that opt a phone out of marketing, comma-separated; case, width and "
+                        "punctuation around them do not matter.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "R,T,TD,N,退订",
+                        "default": "R,T,TD,N,退订,拒收,取消订阅",
+                    },
                 },
             }
         },

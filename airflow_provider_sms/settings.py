@@ -6,6 +6,7 @@ Knows Airflow's `conf`, nothing of SQL: a ledger's address is text here. Importi
 from __future__ import annotations
 
 import configparser
+import ipaddress
 import os
 import re
 import threading
@@ -16,6 +17,9 @@ _SECTION = "sms"
 _LONGEST_NAMESPACE = 100
 # A hundred years; more than that is a slip, and no date would be left to count back to.
 _MOST_DAYS = 36_500
+_SHORTEST_TOKEN = 22
+_LONGEST_TOKEN = 200
+_TOKEN = re.compile("[A-Za-z0-9_-]+")
 _TRUE = {"true", "t", "1"}
 _FALSE = {"false", "f", "0", ""}
 # As SQLAlchemy finds it: a password may hold anything but an `@`, which has to be percent-encoded.
@@ -23,6 +27,8 @@ _PASSWORD = re.compile(r"\A[^:]+://[^:/]*:([^@]*)@")
 _PASSWORD_PARAMETERS = {"password", "passwd", "sslpassword"}
 _TRY_IT = "Try it on this machine, as the user that Airflow runs as; a secrets backend is that of [secrets] backend."
 _initialising = threading.Lock()
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(Exception):
@@ -83,10 +89,7 @@ def allows_sqlite() -> bool:
     :returns: `[sms] allow_sqlite`, False by default.
     :raises SettingsError: neither true nor false.
     """
-    value = _text("allow_sqlite").lower()
-    if value not in _TRUE | _FALSE:
-        raise SettingsError("allow_sqlite", "neither true nor false.", "Write True or False.")
-    return value in _TRUE
+    return _switch("allow_sqlite")
 
 
 def retention_days() -> int | None:
@@ -104,6 +107,60 @@ def retention_days() -> int | None:
     raise SettingsError(
         "retention_days", "not a whole number of days.", f"Write 1 to {_MOST_DAYS}, or leave it empty to keep all."
     )
+
+
+def push_tokens() -> tuple[str, ...]:
+    """The secrets that a push may carry; from here on logs hide them.
+
+    :returns: `[sms] push_tokens`; empty if none is set, and then no push is taken.
+    :raises SettingsError: one is shorter than 128 random bits can be, or can not stand in an address.
+    """
+    tokens = _listed("push_tokens")
+    for token in tokens:
+        _mask(token)
+        # 22 letters of base64: 128 bits.
+        if len(token) < _SHORTEST_TOKEN or len(token) > _LONGEST_TOKEN or not _TOKEN.fullmatch(token):
+            raise SettingsError(
+                "push_tokens",
+                f"a token is not {_SHORTEST_TOKEN} to {_LONGEST_TOKEN} letters, digits, `-` and `_`.",
+                "`airflow-sms push-url` makes a good one.",
+            )
+    return tokens
+
+
+def allowed_networks() -> tuple[Network, ...]:
+    """From where pushes are taken.
+
+    :returns: `[sms] allowed_networks`; empty for anywhere.
+    :raises SettingsError: one is no network.
+    """
+    return _networks("allowed_networks")
+
+
+def trusted_proxies() -> tuple[Network, ...]:
+    """Whose X-Forwarded-For is believed.
+
+    :returns: `[sms] trusted_proxies`; empty for nobody's.
+    :raises SettingsError: one is no network.
+    """
+    return _networks("trusted_proxies")
+
+
+def path_tokens() -> bool:
+    """Whether a push's token may stand in its path.
+
+    :returns: `[sms] path_tokens`, False by default.
+    :raises SettingsError: neither true nor false.
+    """
+    return _switch("path_tokens")
+
+
+def opt_out_words() -> tuple[str, ...]:
+    """What a person replies to opt out of marketing.
+
+    :returns: `[sms] opt_out_words`, as they stand there.
+    """
+    return _listed("opt_out_words")
 
 
 def executors() -> list[str]:
@@ -124,6 +181,26 @@ def airflow_home() -> Path:
     from airflow.configuration import get_airflow_home
 
     return Path(get_airflow_home())
+
+
+def _switch(option: str) -> bool:
+    value = _text(option).lower()
+    if value not in _TRUE | _FALSE:
+        raise SettingsError(option, "neither true nor false.", "Write True or False.")
+    return value in _TRUE
+
+
+def _listed(option: str) -> tuple[str, ...]:
+    return tuple(filter(None, (each.strip() for each in re.split("[,,]", _text(option)))))
+
+
+def _networks(option: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(each, strict=False) for each in _listed(option))
+    except ValueError:
+        raise SettingsError(
+            option, "one of them is no network.", "Write them like 203.0.113.0/24,2001:db8::/32."
+        ) from None
 
 
 def _text(option: str) -> str:

@@ -62,7 +62,7 @@ class Outcome(StrEnum):
 
 
 CONTRADICTED = "contradicted"
-"""Beside the outcomes in `sms_delivery_count`: phones whose final receipts disagree. They count as the first one says."""
+"""Beside the outcomes in `sms_delivery_count`: phones whose final receipts disagree. The first one counts."""
 
 VERSION_TABLE = "sms_ledger_version"
 

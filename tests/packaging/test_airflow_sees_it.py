@@ -57,7 +57,17 @@ def test_config_list_shows_the_options_and_explains_them() -> None:
     printed = airflow("config", "list", "--section", "sms", "--include-descriptions", "--include-examples")
     [section] = get_provider_info()["config"].values()
     options = section["options"]
-    assert set(options) == {"sql_alchemy_conn", "namespace", "allow_sqlite", "retention_days"}
+    assert set(options) == {
+        "sql_alchemy_conn",
+        "namespace",
+        "allow_sqlite",
+        "retention_days",
+        "push_tokens",
+        "allowed_networks",
+        "trusted_proxies",
+        "path_tokens",
+        "opt_out_words",
+    }
     for name, option in options.items():
         assert f"\n# {option['description']}\n" in printed
         assert f"\n# Example: {name} = {option['example']}\n" in printed

@@ -45,9 +45,7 @@ def upgrade() -> None:
         **_NEVER_AGAIN,
     )
     is_new, is_unowned = sa.text("matching IS NULL"), sa.text("matching = 'unowned'")
-    op.create_index(
-        "sms_receipt_new", "sms_receipt", ["matching", "id"], sqlite_where=is_new, postgresql_where=is_new
-    )
+    op.create_index("sms_receipt_new", "sms_receipt", ["matching", "id"], sqlite_where=is_new, postgresql_where=is_new)
     op.create_index(
         "sms_receipt_unowned",
         "sms_receipt",
