@@ -169,6 +169,7 @@ class Sender:
         :raises LedgerUnreachableError: nothing is known to have left that the ledger does not know of.
         """
         progress = _Progress(self._ledger, self._campaign, self._log, self._clock, on_accepted)
+        progress.begin()
         while True:
             try:
                 self._send_planned(progress)
@@ -265,7 +266,10 @@ class Sender:
     def _post(self, worker: _Worker, claim: Claim, send_time: datetime | None) -> None:
         try:
             acceptance = self._client.send(
-                claim.phones, self._campaign.content, send_time, leaving=lambda: worker.outbox.check(claim)
+                claim.phones,
+                self._campaign.content,
+                send_time,
+                leaving=lambda seconds: worker.outbox.check(claim, seconds),
             )
         except SmsError as problem:
             self._settle_problem(worker, claim, problem)
@@ -273,6 +277,10 @@ class Sender:
             # Proven unsent: the look came before the first byte.
             self._log.warning("%s Nothing of batch %d was sent.", error, claim.number)
             self._settle(claim, lambda: worker.outbox.release(claim), _NOT_SENT)
+            worker.unreached += 1
+            if worker.unreached >= TRIES_TO_REACH:
+                # Whatever holds it up each time, this process does not come to send within a lease.
+                self._end(error)
         except BaseException as error:
             kind = type(error).__name__
             self._settle(claim, lambda: worker.outbox.doubt(claim, kind, "Interrupted while sending."), _UNKNOWN)
@@ -569,46 +577,64 @@ class _Progress:
         self._log = log
         self._clock = clock
         self._on_accepted = on_accepted
-        self._began = self._said = clock()
+        self._began = self._said = 0.0
         self._done_before: int | None = None
         self._told = 0
+
+    def begin(self) -> None:
+        """Note how far earlier tries have come: the rate is that of this one."""
+        self._said = self._clock()
+        report = self._look()
+        if report is not None:
+            self._measure_from(report)
 
     def tell(self) -> None:
         """Say it if it is time to."""
         now = self._clock()
         if now - self._said < PROGRESS_INTERVAL and (self._told or self._on_accepted is None):
             return
-        try:
-            report = views.report(self._ledger, self._campaign.id)
-        except LedgerError:
-            return  # those that send say so
+        report = self._look()
+        if report is None:
+            return
         self.tell_new(report)
-        done = report.phones - report.not_sent
         if self._done_before is None:
-            self._done_before = done
-        if now - self._said >= PROGRESS_INTERVAL:
+            self._measure_from(report)
+        elif now - self._said >= PROGRESS_INTERVAL:
             self._said = now
+            done = _done(report)
             rate = (done - self._done_before) / (now - self._began)
             self._log.info(
-                "Progress: %d of %d phones (%s), %.0f a second, %s left; %s points on the account.",
+                "Progress: %d of %d phones (%s), %s a second, %s left; %s points on the account.",
                 done,
                 report.phones,
                 report,
-                rate,
+                f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}",
                 f"{report.not_sent / rate:.0f} s" if rate else "unknown time",
                 "unknown" if report.remain_point is None else report.remain_point,
             )
 
     def tell_task_ids(self) -> None:
         """Say which taskIds there are so far, if there are new ones."""
-        try:
-            report = views.report(self._ledger, self._campaign.id)
-        except LedgerError:
-            return
-        self.tell_new(report)
+        report = self._look()
+        if report is not None:
+            self.tell_new(report)
 
     def tell_new(self, report: Report) -> None:
         """Say which taskIds there are, if these are more than were told."""
         if self._on_accepted is not None and len(report.task_ids) > self._told:
             self._on_accepted(report)
             self._told = len(report.task_ids)
+
+    def _look(self) -> Report | None:
+        try:
+            return views.report(self._ledger, self._campaign.id)
+        except LedgerError:
+            return None  # those that send say so
+
+    def _measure_from(self, report: Report) -> None:
+        self._began = self._clock()
+        self._done_before = _done(report)
+
+
+def _done(report: Report) -> int:
+    return report.phones - report.not_sent

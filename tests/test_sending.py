@@ -14,12 +14,14 @@ from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
 from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
 from airflow_provider_sms.ledger.views import Report
-from airflow_provider_sms.sending import CampaignError, Sender
-from tests.support.campaigns import PHONES, Campaigns, Deferred, Platform, defer
+from airflow_provider_sms.sending import CampaignError, Sender, _Progress
+from tests.support.campaigns import ACCOUNT, PHONES, SENDER, Campaigns, Deferred, Platform, defer
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
 UNSENT = errors.UnsentError("The platform can not be reached: Connection refused.")
@@ -127,6 +129,52 @@ class TestProgress:
         assert " of 10 phones (" in lines[-1]
         assert " a second, " in lines[-1]
         assert " s left; 99" in lines[-1]
+
+    def test_the_rate_is_that_of_this_try_from_its_first_line_on_also_if_nobody_wants_task_ids(
+        self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        failure(campaigns, Platform(None, *[UNSENT] * 4))
+        campaign = Plans(campaigns.ledger, own_name()).find(CampaignKey("", SENDER))
+        assert campaign is not None
+        passed = 100.0
+        progress = _Progress(campaigns.ledger, campaign, campaigns.log, lambda: passed, None)
+        progress.begin()
+        with caplog.at_level(logging.INFO):
+            for number in (2, 3, 4):
+                campaigns.change_batches(batch_table.c.number == number, state=BatchState.ACCEPTED, accepted=2)
+                passed += 10
+                progress.tell()
+        lines = [each.getMessage() for each in caplog.records if each.getMessage().startswith("Progress")]
+        assert [line.partition(" (")[0] for line in lines] == [f"Progress: {done} of 10 phones" for done in (4, 6, 8)]
+        assert [line.partition("), ")[2].partition(";")[0] for line in lines] == [
+            "0.2 a second, 30 s left",
+            "0.2 a second, 20 s left",
+            "0.2 a second, 10 s left",
+        ]
+
+    def test_a_ledger_that_is_away_at_first_is_measured_from_when_it_is_back(
+        self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*args: object) -> None:
+            raise LedgerUnreachableError("away")
+
+        failure(campaigns, Platform(None, *[UNSENT] * 4))
+        campaign = Plans(campaigns.ledger, own_name()).find(CampaignKey("", SENDER))
+        assert campaign is not None
+        passed = 100.0
+        progress = _Progress(campaigns.ledger, campaign, campaigns.log, lambda: passed, None)
+        with monkeypatch.context() as while_away:
+            while_away.setattr(views, "report", away)
+            progress.begin()
+        with caplog.at_level(logging.INFO):
+            passed += 50
+            progress.tell()
+            assert "Progress" not in caplog.text
+            campaigns.change_batches(batch_table.c.number == 2, state=BatchState.ACCEPTED, accepted=2)
+            passed += 10
+            progress.tell()
+        assert "Progress: 4 of 10 phones" in caplog.text
+        assert " 0.2 a second, 30 s left;" in caplog.text
 
     def test_at_a_bounded_pace(self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture) -> None:
         assert len(self.lines(campaigns, caplog, seconds=4)) <= 2
@@ -265,7 +313,7 @@ class Refusing(Platform):
     def send(self, phones, content, send_time=None, *, leaving):  # type: ignore[no-untyped-def]
         for phone, refusal in self.bad.items():
             if phone in phones:
-                leaving()
+                leaving(self.account.timeout)
                 if len(phones) == 1:
                     self.alone.append(phone)
                 raise refusal
@@ -629,6 +677,47 @@ def test_the_lease_is_the_request_s_deadline_and_half_a_minute(campaigns: Campai
     campaigns.run(Platform(account=account), PHONES[:2])
     (row,) = campaigns.batches()
     assert row.lease_until - row.claimed_at == timedelta(seconds=130)
+
+
+class TestTheLookBeforeTheFirstByte:
+    """The lease has to last for as long as the request may take: whoever overtakes it then finds it over."""
+
+    def leave_of_the_lease(self, campaigns: Campaigns, seconds: float) -> Callable[[Platform], None]:
+        def passes(platform: Platform) -> None:
+            until = datetime.now(UTC) + timedelta(seconds=seconds)
+            campaigns.change_batches(batch_table.c.state == BatchState.SENDING, lease_until=until.replace(tzinfo=None))
+
+        return passes
+
+    @pytest.mark.parametrize("seconds", [-1, 1, ACCOUNT.timeout - 1])
+    def test_a_lease_that_ends_before_the_request_must_is_given_back_and_claimed_anew(
+        self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture, seconds: float
+    ) -> None:
+        platform = Platform(None, self.leave_of_the_lease(campaigns, seconds))
+        assert campaigns.run(platform).accepted == 10
+        assert platform.requests == BATCHES
+        assert "Nothing of batch 2 was sent" in caplog.text
+        assert [row.attempt for row in campaigns.batches()] == [1, 2, 1, 1, 1]
+
+    def test_one_that_lasts_as_long_is_enough(self, campaigns: Campaigns) -> None:
+        platform = Platform(self.leave_of_the_lease(campaigns, ACCOUNT.timeout + 5))
+        assert campaigns.run(platform, PHONES[:2]).accepted == 2
+        assert [row.attempt for row in campaigns.batches()] == [1]
+
+    def test_so_too_where_a_batch_in_doubt_is_sent_again(self, campaigns: Campaigns) -> None:
+        platform = Platform(LOST, self.leave_of_the_lease(campaigns, 1))
+        campaigns.pauses = Ending(campaigns, after=3)
+        assert campaigns.run(platform, PHONES[:2], on_in_doubt="resend").accepted == 2
+        assert len(platform.requests) == 2
+        assert [row.attempt for row in campaigns.batches()] == [3]
+
+    def test_when_it_is_too_short_every_time_the_try_ends(self, campaigns: Campaigns) -> None:
+        platform = Platform(*[self.leave_of_the_lease(campaigns, 1)] * 100)
+        error = failure(campaigns, platform)
+        assert error.passes_by_itself
+        assert "Batch 1: its lease ends before the request's deadline" in str(error)
+        assert platform.requests == []
+        assert states(campaigns) == ["planned"] * 5
 
 
 def test_moving_to_a_second_account_carries_on(campaigns: Campaigns) -> None:

@@ -36,14 +36,15 @@ class SmsClient:
         content: str,
         send_time: datetime | None = None,
         *,
-        leaving: Callable[[], None] | None = None,
+        leaving: Callable[[float], None] | None = None,
     ) -> Acceptance:
         """Send one text to a group of phones, in one request, once.
 
         :param phones: mainland mobiles, eleven digits each, each once (see `phones.read`).
         :param content: the text with its signature (see `texts.prepare`).
         :param send_time: aware, at least 31 minutes from now, or None for at once.
-        :param leaving: called immediately before the first byte of the request leaves; what it raises stops it.
+        :param leaving: called immediately before the first byte of the request leaves, with the seconds that the
+            request may still take; what it raises stops it.
         :returns: the platform's acceptance with its taskId.
         :raises InputError: the request can not be sent; nothing was.
         :raises UnsentError: proven unsent; repeating is safe.
@@ -90,7 +91,7 @@ class SmsClient:
         # access log on the way to keep.
         return Form({"appId": self.account.app_id, "appKey": self.account.app_key, **fields})
 
-    def _post(self, path: str, form: Form, leaving: Callable[[], None] | None) -> RawAnswer:
+    def _post(self, path: str, form: Form, leaving: Callable[[float], None] | None) -> RawAnswer:
         exchange = Exchange(time.monotonic() + self.account.timeout, leaving)
         try:
             return self._transport.post(self.account.base_url + path, form, exchange)

@@ -89,11 +89,12 @@ class Exchange:
     """What is known of one request while it is under way.
 
     :param deadline: when it must be over, by `time.monotonic`.
-    :param leaving: called once, immediately before the first byte leaves; what it raises stops the request.
+    :param leaving: called once, immediately before the first byte leaves, with the seconds that are left until the
+        deadline; what it raises stops the request.
     """
 
     deadline: float
-    leaving: Callable[[], None] | None = None
+    leaving: Callable[[float], None] | None = None
     has_left: bool = False
     deadline_passed: bool = False
     _connection: HTTPConnection | None = field(default=None, repr=False)
@@ -109,7 +110,9 @@ class Exchange:
             return
         self.check_deadline()
         if self.leaving is not None:
-            self.leaving()
+            self.leaving(self.deadline - time.monotonic())
+            # To look may have taken its time.
+            self.check_deadline()
         self.has_left = True
 
     def check_deadline(self) -> None:

@@ -41,7 +41,7 @@ _FOR_A_CLAIM = ("id", "campaign_id", "number", "attempt", "first_position", "las
 
 
 class ClaimLostError(Exception):
-    """The claim's lease has ended or somebody else has settled it: nothing may leave."""
+    """The claim's lease is too short, or somebody else has settled it: nothing may leave."""
 
 
 class SettledOtherwiseError(Exception):
@@ -129,7 +129,9 @@ class _Statements:
             )
             .order_by(people.c.position)
         )
-        self.check = select(table.c.id).where(own, table.c.state == BatchState.SENDING, table.c.lease_until > clock)
+        self.check: Any = select(table.c.lease_until, clock.label("now")).where(
+            own, table.c.state == BatchState.SENDING
+        )
         self.accept = (
             update(table)
             .where(
@@ -194,14 +196,20 @@ class Outbox:
             if claim is not None:
                 return claim
 
-    def check(self, claim: Claim) -> None:
-        """See, at the very last moment, that the claim still holds.
+    def check(self, claim: Claim, seconds: float) -> None:
+        """See, at the very last moment, that the claim holds for as long as the request may take.
 
+        Whoever finds the lease over may then be sure that nothing of this attempt is still on its way.
+
+        :param seconds: until the request's deadline.
         :raises ClaimLostError: it does not.
         """
         with self._ledger.reading() as connection:
-            if connection.execute(self._statements.check, _which(claim)).first() is None:
-                raise ClaimLostError(f"Batch {claim.number}: the lease has ended.")
+            row = connection.execute(self._statements.check, _which(claim)).first()
+        if row is None:
+            raise ClaimLostError(f"Batch {claim.number}: the lease has ended, and somebody else has settled it.")
+        if row.lease_until - row.now < timedelta(seconds=seconds):
+            raise ClaimLostError(f"Batch {claim.number}: its lease ends before the request's deadline would.")
 
     def accept(self, claim: Claim, answer: Answer) -> None:
         """Settle: the platform accepted this attempt, however late that is heard.

@@ -28,7 +28,7 @@ def _claims_are_not_stored_before_the_request() -> None:
         return claimed
 
     _put(Outbox, "claim", forgotten)
-    _put(Outbox, "check", lambda outbox, claim: None)
+    _put(Outbox, "check", lambda outbox, claim, seconds: None)
 
 
 def _leases_are_ignored() -> None:
@@ -39,7 +39,7 @@ def _leases_are_ignored() -> None:
         return overtake(outbox)
 
     _put(Outbox, "overtake", taken)
-    _put(Outbox, "check", lambda outbox, claim: None)
+    _put(Outbox, "check", lambda outbox, claim, seconds: None)
 
 
 def _batches_of_the_dead_are_sent_again() -> None:

@@ -47,7 +47,7 @@ def test_a_claim_that_was_not_stored_is_not_taken_for_another_thread_s(
     assert held is not None
     assert other is not None
     assert (held.number, other.number) == (1, 2)
-    second.check(held)
+    second.check(held, 60.0)
 
 
 def test_the_threads_of_a_try_do_so(ledger: Ledger) -> None:

@@ -159,12 +159,38 @@ class TestProvenUnsent:
         class TooLate(Exception):
             pass
 
-        def leaving() -> None:
+        def leaving(seconds: float) -> None:
             raise TooLate
 
         with serving(answering) as server:
             with client(f"http://127.0.0.1:{server.port}") as platform, pytest.raises(TooLate):
                 platform.send(PHONES, TEXT, leaving=leaving)
+            assert server.requests == []
+
+    def test_the_caller_is_told_how_long_the_request_may_still_take(self) -> None:
+        told: list[float] = []
+        with serving(answering) as server:
+            with client(f"http://127.0.0.1:{server.port}", timeout=40) as platform:
+                platform.send(PHONES, TEXT, leaving=told.append)
+            assert len(server.requests) == 1
+        (seconds,) = told
+        assert 10 < seconds <= 40
+
+    def test_the_deadline_passes_while_the_caller_looks_for_the_last_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = time.monotonic
+        late = 0.0
+
+        def leaving(seconds: float) -> None:
+            nonlocal late
+            late = 1000.0
+
+        with serving(answering) as server:
+            with client(f"http://127.0.0.1:{server.port}") as platform:
+                monkeypatch.setattr(transport.time, "monotonic", lambda: real() + late)
+                with pytest.raises(UnsentError, match="deadline passed"):
+                    platform.send(PHONES, TEXT, leaving=leaving)
             assert server.requests == []
 
 

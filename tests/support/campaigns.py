@@ -45,13 +45,13 @@ class Platform:
         content: str,
         send_time: datetime | None = None,
         *,
-        leaving: Callable[[], None],
+        leaving: Callable[[float], None],
     ) -> Acceptance:
         with self._lock:
             answer = self.answers.pop(0) if self.answers else None
             if callable(answer):
                 answer = answer(self)
-            leaving()
+            leaving(self.account.timeout)
             self.requests.append(tuple(phones))
             self.send_times.append(send_time)
             if isinstance(answer, BaseException):
