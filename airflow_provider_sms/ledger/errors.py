@@ -5,6 +5,7 @@
     ├── LedgerVersionError       its tables are older or newer than this code
     ├── LedgerUnsuitableError    SQLite where several machines send
     ├── LedgerLostError          it does not know what it must know
+    ├── LedgerDeafError          no push can come into it, as far as anybody knows
     ├── PlanChangedError         the campaign was planned with another text, category or time
     ├── CampaignPurgedError      the campaign's phones and texts were removed
     └── LedgerUsageError         a person asked for what can not be done
@@ -33,6 +34,10 @@ class LedgerUnsuitableError(LedgerError):
 
 class LedgerLostError(LedgerError):
     """An earlier try's plan must be here and is not."""
+
+
+class LedgerDeafError(LedgerError):
+    """No push has ever come in, and no receiver has run; set one up."""
 
 
 class PlanChangedError(LedgerError):
