@@ -9,7 +9,8 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, overload
@@ -22,30 +23,36 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError, LedgerUsageError
 from airflow_provider_sms.ledger.schema import ledger_table
+from airflow_provider_sms.ledger.watchdog import Watchdog
 
 BUSY_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10
 SILENCE_LIMIT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long the database may keep its user waiting, in seconds; None for as long as it takes.
+
+    :param connect: until a connection stands.
+    :param lock: for what somebody else holds; SQLite's whole file is one such thing.
+    :param statement: for one statement.
+    :param silence: without a sign of life in the middle of a transaction, from either side.
+    :param transaction: for one transaction.
+    """
+
+    connect: int = CONNECT_TIMEOUT
+    lock: float | None = None
+    statement: float | None = None
+    silence: int = SILENCE_LIMIT
+    transaction: float | None = None
+
 
 _CLOCKS = {
     # SQLite gives three digits of a second; SQLAlchemy writes, and 1.4 reads, six.
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'",
     "postgresql": "(clock_timestamp() AT TIME ZONE 'UTC')",
     "mysql": "UTC_TIMESTAMP(6)",
-}
-_LIBPQ = {
-    "connect_timeout": CONNECT_TIMEOUT,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": SILENCE_LIMIT * 1000,
-}
-_MYSQL = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": SILENCE_LIMIT, "write_timeout": SILENCE_LIMIT}
-_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "psycopg2": _LIBPQ,
-    "psycopg": _LIBPQ,
-    "pymysql": _MYSQL,
-    "mysqldb": _MYSQL,
 }
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 
@@ -77,15 +84,17 @@ class Ledger:
     """One database, as one process uses it.
 
     :param url: see `read_url`.
+    :param limits: how long the database may keep this process waiting.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
         self.url = url
         self.kind = url.get_backend_name()
         # Times go into the tables as UTC without saying so, and come back the same way.
         self.clock: ColumnElement[datetime] = literal_column(_CLOCKS[self.kind], ledger_table.c.created_at.type)
         try:
-            self._engine = _MAKERS[self.kind](url)
+            self._engine = _MAKERS[self.kind](url, limits)
         except ModuleNotFoundError as error:
             raise LedgerUsageError(
                 f"[sms] sql_alchemy_conn: the driver {error.name} is not installed; psycopg2 comes with "
@@ -94,6 +103,9 @@ class Ledger:
         self._pid = os.getpid()
         self._held = _Held()
         self._was_there = False
+        self._watchdog: Watchdog | None = None
+        if self.kind == "postgresql" and limits.transaction is not None:
+            self._watchdog = Watchdog(limits.transaction)
 
     def __repr__(self) -> str:
         return f"Ledger({self.url.render_as_string(hide_password=True)})"
@@ -142,13 +154,18 @@ class Ledger:
         file = self._file()
         connection = self._held.take(file) or self.engine.connect()
         try:
-            yield connection.execution_options(sms_reading=reads)
+            with self._watched(connection):
+                yield connection.execution_options(sms_reading=reads)
         except BaseException:
             # Whatever it has met, the next transaction meets it no more.
             connection.close()
             raise
         if not self._held.keep(connection, file):
             connection.close()
+
+    def _watched(self, connection: Connection) -> AbstractContextManager[None]:
+        driver: Any = connection.connection.dbapi_connection
+        return nullcontext() if self._watchdog is None else self._watchdog.watching(driver.fileno())
 
     def _file(self) -> tuple[int, int] | None:
         """Which file SQLite's is: one that was removed or replaced still takes what is written to it, and loses it.
@@ -173,6 +190,8 @@ class Ledger:
 
     def close(self) -> None:
         """Close the connections."""
+        if self._watchdog is not None:
+            self._watchdog.close()
         self._engine.dispose()
 
 
@@ -238,13 +257,13 @@ def _why(error: exc.SQLAlchemyError) -> str:
     return f"says: {' '.join(words).strip().splitlines()[0][:200]}" if words[0].strip() else type(cause).__name__
 
 
-def _make_sqlite(url: URL) -> Engine:
+def _make_sqlite(url: URL, limits: Limits) -> Engine:
     # No pool: a connection belongs to the thread and the process that opened it.
     engine = create_engine(
         url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
+        connect_args={"timeout": BUSY_TIMEOUT if limits.lock is None else limits.lock, "isolation_level": None},
     )
 
     @event.listens_for(engine, "connect")
@@ -262,14 +281,21 @@ def _make_sqlite(url: URL) -> Engine:
     return engine
 
 
-def _make_postgresql(url: URL) -> Engine:
+def _make_postgresql(url: URL, limits: Limits) -> Engine:
+    libpq = {
+        "connect_timeout": limits.connect,
+        "keepalives_idle": min(10, limits.silence),
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": limits.silence * 1000,
+    }
     engine = create_engine(
         url,
         hide_parameters=True,
         pool_size=4,
         max_overflow=32,
         isolation_level="READ COMMITTED",
-        connect_args=_ARGUMENTS.get(url.get_driver_name(), {}),
+        connect_args=libpq if url.get_driver_name() in ("psycopg2", "psycopg") else {},
     )
 
     @event.listens_for(engine, "connect")
@@ -279,14 +305,18 @@ def _make_postgresql(url: URL) -> Engine:
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
         # A process that stands still in the middle of a claim must not keep all others waiting for its locks.
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {SILENCE_LIMIT * 1000}")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {limits.silence * 1000}")
+        for name, seconds in (("lock_timeout", limits.lock), ("statement_timeout", limits.statement)):
+            if seconds is not None:
+                cursor.execute(f"SET {name} = {round(seconds * 1000)}")
         connection.commit()
         cursor.close()
 
     return engine
 
 
-def _make_mysql(url: URL) -> Engine:
+def _make_mysql(url: URL, limits: Limits) -> Engine:
+    silence = {"connect_timeout": limits.connect, "read_timeout": limits.silence, "write_timeout": limits.silence}
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -294,13 +324,16 @@ def _make_mysql(url: URL) -> Engine:
         max_overflow=32,
         # A claim has to see what others have just committed.
         isolation_level="READ COMMITTED",
-        connect_args=_ARGUMENTS.get(url.get_driver_name(), {}),
+        connect_args=silence if url.get_driver_name() in ("pymysql", "mysqldb") else {},
     )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: object) -> None:
         cursor = connection.cursor()
         cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
+        if limits.lock is not None:
+            seconds = max(1, round(limits.lock))
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}")
         cursor.close()
 
     return engine
