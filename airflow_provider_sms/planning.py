@@ -14,7 +14,9 @@ from typing import Any, Protocol
 from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import texts, times
 from airflow_provider_sms.gateway.account import Account, check_batch_size
+from airflow_provider_sms.gateway.categories import Category, read_category
 from airflow_provider_sms.gateway.errors import InputError, PhonesError, RefusedError, SendTimeError, every_error
+from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
@@ -67,7 +69,8 @@ def begin(ledger: Ledger, key: CampaignKey, attempt: Try) -> None:
             f"The ledger was lost: this is try {attempt.number}, the ledger knows nothing of an earlier one, and it "
             f"was made {created:%Y-%m-%d %H:%M} UTC, after the DAG run began. What the earlier tries sent is not "
             "known, so nothing is sent. Find the old ledger ([sms] sql_alchemy_conn, or AIRFLOW_HOME on a disk that "
-            "stays); or look into the platform's console, and start another DAG run to send anew."
+            "stays); or look into the platform's console, and start another DAG run to send anew. So, too, if there "
+            "was no ledger yet when the earlier tries ran: then they have sent nothing."
         )
     plans.enter(key)
 
@@ -80,19 +83,20 @@ class Order:
     :param send_time: aware, or None for at once.
     :param batch_size: phones in one request.
     :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
+    :param category: what kind of text it is; phones that have opted out get no marketing.
     """
 
     text: texts.Text
     send_time: datetime | None
     batch_size: int
     valid_for: timedelta
-    category: str | None = None
+    category: Category | None = None
 
     @property
     def terms(self) -> Terms:
         """The same as the ledger keeps it."""
-        text = self.text
-        return Terms(text.content, text.segments, self.send_time, self.valid_for, self.batch_size, self.category)
+        text, category = self.text, None if self.category is None else self.category.value
+        return Terms(text.content, text.segments, self.send_time, self.valid_for, self.batch_size, category)
 
 
 def make_order(
@@ -100,6 +104,7 @@ def make_order(
     content: str,
     send_time: datetime | str | None = None,
     batch_size: int | None = None,
+    category: str | None = None,
     *,
     policy: Policy,
 ) -> Order:
@@ -109,8 +114,10 @@ def make_order(
     :param content: the text; the account's signature is added where it has none.
     :param send_time: aware, or naive or text for Beijing time; None for at once.
     :param batch_size: phones in one request; None for the account's.
+    :param category: `marketing` or `notice`; None if it is not said.
     :param policy: says how long texts may still go out.
     :raises InputError: something can not be sent; the message names it and the remedy.
+    :raises ValueError: there is no such category.
 
     Interface document: 1.发送接口, 请求参数.
     """
@@ -118,7 +125,7 @@ def make_order(
     when = times.read_send_time(send_time)
     size = account.batch_size if batch_size is None else batch_size
     check_batch_size(size)
-    return Order(text, when, size, policy.valid_for)
+    return Order(text, when, size, policy.valid_for, read_category(category))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,7 @@ class Planner:
         :raises LedgerUnreachableError: repeat this.
         """
         plans = Plans(self.ledger, own_name())
+        plans.discard_drafts(self.key)
         stored = plans.find(self.key)
         if stored is not None and stored.planned_at is not None and (self._has_begun(stored) or self._is_late(stored)):
             self._carry_on(plans, stored)
@@ -157,7 +165,9 @@ class Planner:
 
     def resume(self) -> Campaign:
         """Find the plan that this very try has stored, before it was deferred."""
-        stored = Plans(self.ledger, own_name()).find(self.key)
+        plans = Plans(self.ledger, own_name())
+        plans.discard_drafts(self.key)
+        stored = plans.find(self.key)
         if stored is None or stored.planned_at is None:
             raise LedgerLostError(f"The ledger was lost: campaign {self.key.name!r} was planned, and it is not there.")
         return stored
@@ -222,13 +232,12 @@ class Planner:
 
     def _store(self, plans: Plans) -> Campaign:
         times.wire_time(self.order.send_time, self.now())
-        plans.discard_drafts(self.key)
         sieve = phone_list.Sieve()
         draft = plans.draft(self.key, self.order.terms)
         campaign: Campaign | None = None
         try:
             for chunk in self._progressing(self.read(), sieve):
-                sifted = sieve.sift(chunk)
+                sifted = self._without_opted_out(sieve, sieve.sift(chunk))
                 draft.add(sifted.phones, sifted.excluded)
             if not sieve.included:
                 raise phone_list.none_to_send_to(sieve)
@@ -245,6 +254,13 @@ class Planner:
         if sieve.counted():
             self.log.warning("phones: left out %s", sieve.explained())
         return campaign
+
+    def _without_opted_out(self, sieve: phone_list.Sieve, sifted: phone_list.Sifted) -> phone_list.Sifted:
+        if self.order.category is not Category.MARKETING:
+            return sifted
+        with self.ledger.reading() as connection:
+            opted_out = opt_outs.among(connection, sifted.phones)
+        return sieve.leave_out(sifted, opted_out, phone_list.Reason.OPTED_OUT)
 
     def _progressing(self, chunks: Chunks, sieve: phone_list.Sieve) -> Iterator[list[object]]:
         started = said = self.clock()

@@ -139,6 +139,20 @@ class TestStoring:
         assert rows(campaigns, recipient_table) == 10
         assert rows(campaigns, campaign_table) == 1
 
+    @pytest.mark.parametrize("is_deferred", [False, True], ids=["a try", "one that was deferred"])
+    def test_what_a_killed_neighbour_left_half_done_is_discarded_by_one_that_carries_on(
+        self, campaigns: Campaigns, is_deferred: bool
+    ) -> None:
+        fail(campaigns, Platform(None, *NEVER))
+        order = make_order(ACCOUNT, TEXT, policy=Policy())
+        for owner in (DEAD, "elsewhere boot ns 77 1"):
+            Plans(campaigns.ledger, owner).draft(KEY, order.terms).add(PHONES[:6], {})
+        assert (rows(campaigns, campaign_table), rows(campaigns, recipient_table)) == (3, 22)
+        planner = Planner(campaigns.ledger, KEY, order, lambda: [list(PHONES)], campaigns.log, Policy())
+        assert (planner.resume() if is_deferred else planner.plan()).phones == 10
+        # Of the other nobody knows whether it lives, until its lease has ended.
+        assert (rows(campaigns, campaign_table), rows(campaigns, recipient_table)) == (2, 16)
+
     def test_a_step_whose_commit_was_not_heard_of_may_be_repeated(
         self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
     ) -> None:

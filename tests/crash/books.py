@@ -21,8 +21,6 @@ from sqlalchemy.pool import NullPool
 
 from airflow_provider_sms.ledger import verdicts
 from airflow_provider_sms.ledger.database import Ledger, read_url
-from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, recipient_table
 from tests.crash.tries import Ended
 
@@ -167,11 +165,6 @@ class Auditor:
                 verdicts.resolve_as_not_sent(ledger, batch.campaign_id, batch.number)
             else:
                 verdicts.resolve_as_sent(ledger, batch.campaign_id, batch.number, task_id)
-
-    def discard_half_plans(self) -> None:
-        """Do what `airflow-sms ledger purge` does about plans whose process has died."""
-        with closing(Ledger(read_url(self._url))) as ledger:
-            Plans(ledger, own_name()).discard_drafts()
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

@@ -138,7 +138,6 @@ class Run:
                 self.auditor.settle(batch, task_id)
         for map_index in self.handed_in:
             self.finish(self.start(self.plain_try(map_index)))
-        self.auditor.discard_half_plans()
         books = self.check()
         accepted = promises.sent(self.job.platforms)
         self.told.problems += promises.still_to_do(books, accepted, self.last(), self.refused)
