@@ -1,6 +1,6 @@
 """Opens the ledger that `[sms]` names, the first act of whatever sends: and refuses one that can not keep the promises.
 
-Joins settings and ledger.
+Joins settings, ledger and planning.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from airflow_provider_sms import settings
 from airflow_provider_sms.ledger import sqlite_file, versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.errors import LedgerUnsuitableError
+from airflow_provider_sms.planning import begin
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.url import URL
 
-    from airflow_provider_sms.planning import Log
+    from airflow_provider_sms.ledger.keys import CampaignKey
+    from airflow_provider_sms.planning import Log, Try
 
 LOCAL_EXECUTORS = frozenset({"DebugExecutor", "LocalExecutor", "SequentialExecutor"})
 _MAKE_ONE = (
@@ -28,9 +30,28 @@ _MAKE_ONE = (
 )
 
 
-def open_ledger(log: Log) -> Ledger:
+def open_for_campaign(log: Log, key: CampaignKey, attempt: Try) -> Ledger:
+    """Open the ledger, and note that a try of a campaign has begun, before anything else can fail.
+
+    :raises LedgerLostError: an earlier try must have noted the same, and has not.
+    :raises CampaignPurgedError: the campaign was sent, and its phones were removed.
+    :raises LedgerError: as `open_ledger`.
+    :raises SettingsError: likewise.
+    """
+    # A later try that finds no ledger has lost one, and may not look as if it had not.
+    ledger = open_ledger(log, key if attempt.number == 1 else None)
+    try:
+        begin(ledger, key, attempt)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def open_ledger(log: Log, first: CampaignKey | None = None) -> Ledger:
     """Open the ledger, ready to be used.
 
+    :param first: a campaign whose first try this is: noted in the same step if the ledger is only made now.
     :raises LedgerUnsuitableError: it is SQLite, and several machines send.
     :raises LedgerVersionError: its tables do not fit this code.
     :raises LedgerUnreachableError: it is away.
@@ -40,7 +61,7 @@ def open_ledger(log: Log) -> Ledger:
     if url.get_backend_name() == "sqlite":
         refuse_sqlite()
         path = Path(url.database or "")
-        if sqlite_file.make(path):
+        if sqlite_file.make(path, first):
             log.info("Made the ledger, a SQLite file for this machine alone: %s.", path)
         if warning := sqlite_file.warning(path):
             log.warning("%s", warning)

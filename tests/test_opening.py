@@ -6,22 +6,41 @@ import logging
 import os
 import stat
 import threading
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import airflow.settings  # noqa: F401 - before a test names another AIRFLOW_HOME, and before caplog looks
 import pytest
 
+from airflow_provider_sms import opening
 from airflow_provider_sms.ledger import sqlite_file
 from airflow_provider_sms.ledger.errors import (
     LedgerError,
+    LedgerLostError,
     LedgerUnreachableError,
     LedgerUnsuitableError,
     LedgerVersionError,
 )
+from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
+from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.sqlite_file import file_system, warning
-from airflow_provider_sms.opening import open_ledger
+from airflow_provider_sms.opening import open_for_campaign, open_ledger
+from airflow_provider_sms.planning import Try
+from tests.support.campaigns import SENDER
 
 LOG = logging.getLogger(__name__)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """A process ends at this very place."""
+
+
+def patched_away(step: str) -> AbstractContextManager[object]:
+    """A step of `opening` at whose beginning the process is killed."""
+    return patch.object(opening, step, side_effect=Killed)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +61,21 @@ class TestSqlite:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert caplog.text.count("Made the ledger") == 1
         assert [each.name for each in home.iterdir() if ".new" in each.name] == []
+
+    def test_what_makes_it_for_a_first_try_notes_the_try_in_the_same_step(self, home: Path) -> None:
+        key = CampaignKey("", SENDER)
+        with patched_away("begin"), pytest.raises(Killed):
+            open_for_campaign(LOG, key, Try(1, LONG_AGO))
+        ledger = open_for_campaign(LOG, key, Try(2, LONG_AGO))
+        assert Plans(ledger, "me").find(key) is not None
+        ledger.close()
+        with pytest.raises(LedgerLostError):
+            open_for_campaign(LOG, CampaignKey("", TaskInstanceKey("dag", "run", "other")), Try(2, LONG_AGO))
+
+    def test_a_later_try_that_makes_it_has_lost_what_the_first_one_knew(self, home: Path) -> None:
+        for number in (2, 3):
+            with pytest.raises(LedgerLostError, match=f"this is try {number}"):
+                open_for_campaign(LOG, CampaignKey("", SENDER), Try(number, LONG_AGO))
 
     def test_several_that_make_it_at_once_make_one(self, home: Path) -> None:
         made: list[bool] = []

@@ -98,15 +98,14 @@ class SmsHook(BaseHook):
         """
         from airflow_provider_sms import recipients, retention, settings
         from airflow_provider_sms.ledger.keys import CampaignKey
-        from airflow_provider_sms.opening import open_ledger
-        from airflow_provider_sms.planning import Planner, Try, begin, make_order
+        from airflow_provider_sms.opening import open_for_campaign
+        from airflow_provider_sms.planning import Planner, Try, make_order
         from airflow_provider_sms.policy import Policy
         from airflow_provider_sms.sending import Sender
 
         policy = policy or Policy()
-        with closing(open_ledger(self.log)) as ledger:
-            key = CampaignKey(settings.namespace(), campaign_key=campaign_key or f"send_group {uuid4()}")
-            begin(ledger, key, Try())
+        key = CampaignKey(settings.namespace(), campaign_key=campaign_key or f"send_group {uuid4()}")
+        with closing(open_for_campaign(self.log, key, Try())) as ledger:
             order = make_order(self.account, content, send_time, batch_size, policy=policy)
             planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
             campaign = planner.plan()

@@ -11,6 +11,9 @@ from sqlalchemy.engine.url import URL
 from airflow_provider_sms.ledger import versions
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.plans import Plans
 
 NAME = "sms_ledger.db"
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -18,9 +21,11 @@ _NETWORK = frozenset({"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs"
 _NETWORK_KINDS = ("nfs", "smb")
 
 
-def make(path: Path) -> bool:
+def make(path: Path, first: CampaignKey | None = None) -> bool:
     """Make the file with its tables, if it is not there; several processes at once make one.
 
+    :param first: a campaign that begins with this file: there is no moment at which the file is there and does not
+        know of it.
     :returns: whether this call made it.
     :raises LedgerUnreachableError: it can not be made there.
     """
@@ -34,6 +39,8 @@ def make(path: Path) -> bool:
         try:
             ledger = Ledger(URL.create("sqlite", database=name))
             versions.upgrade(ledger)
+            if first is not None:
+                Plans(ledger, own_name()).enter(first)
             ledger.close()
             try:
                 os.link(name, path)

@@ -180,13 +180,12 @@ class SmsGroupSendOperator(BaseOperator):
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
         from airflow_provider_sms import recipients, retention, settings
         from airflow_provider_sms.ledger.keys import CampaignKey
-        from airflow_provider_sms.opening import open_ledger
-        from airflow_provider_sms.planning import Planner, begin, make_order
+        from airflow_provider_sms.opening import open_for_campaign
+        from airflow_provider_sms.planning import Planner, make_order
         from airflow_provider_sms.sending import Sender
 
-        with closing(open_ledger(self.log)) as ledger:
-            key = CampaignKey(settings.namespace(), _sender(context), self.campaign_key)
-            begin(ledger, key, _try(context))
+        key = CampaignKey(settings.namespace(), _sender(context), self.campaign_key)
+        with closing(open_for_campaign(self.log, key, _try(context))) as ledger:
             hook = SmsHook(self.sms_conn_id)
             policy = self._policy()
             order = make_order(

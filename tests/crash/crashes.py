@@ -142,9 +142,16 @@ class Crash(Run):
         """There is no ledger yet; two make it at the same time."""
         assert self.ledger_file is not None
         self.ledger_file.unlink()
-        # Or else a ledger that is made only now would be one that has lost what the DAG run did before.
+        # Or else a ledger that is made only now, by a second try, would be one that has lost what the first did.
         self.began = None
         self._two_at_once()
+
+    def _just_made(self) -> None:
+        """There is no ledger yet; the first try makes it, and comes no further."""
+        assert self.ledger_file is not None
+        self.ledger_file.unlink()
+        self._one(replace(self._next(), cut=Cut(self._first_kind)))
+        assert self.ledger_file.exists()
 
     def _two_at_once(self) -> None:
         """A second worker starts at the same time; one of them is killed, or both."""
