@@ -102,10 +102,11 @@ def children() -> Iterator[Children]:
 
 
 @pytest.fixture
-def home(children: Children, platform: Platform, tmp_path: Path) -> Iterator[dict[str, str]]:
+def home(children: Children, platform: Platform, postgresql_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Airflow's own database is PostgreSQL; the ledger is what it is by default."""
     file = Path(__file__).with_name("dags") / f"{DAG_ID}.py"
     changes = {"AIRFLOW_CONN_SMS_DEFAULT": platform.connection(timeout=30)}
-    with airflow_with_dags(children, [file], tmp_path, **changes) as env:
+    with airflow_with_dags(children, [file], tmp_path, database=postgresql_url, **changes) as env:
         yield env
 
 

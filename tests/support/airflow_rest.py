@@ -137,18 +137,29 @@ class Airflow:
 
 @contextmanager
 def airflow_with_dags(
-    children: Children, dags: Iterable[Path], folder: Path, **changes: str
+    children: Children, dags: Iterable[Path], folder: Path, *, database: str | None = None, **changes: str
 ) -> Iterator[dict[str, str]]:
     """The environment of an Airflow that has these DAG files and no others; its home is gone afterwards.
 
     :param folder: where the copies of the files lie.
+    :param database: the URL of an empty PostgreSQL database for Airflow itself; None for a SQLite file, which is
+        "locked" as soon as one of its parts writes for longer than five seconds: for tests that are not busy.
     :param changes: more variables for Airflow.
     """
     copies = folder / "dags"
     copies.mkdir()
     for file in dags:
         shutil.copy(file, copies)
-    own = {"AIRFLOW__CORE__DAGS_FOLDER": str(copies), "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2"}
+    own = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(copies),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        # What the database says, which Airflow's own log leaves out.
+        "AIRFLOW__API__EXPOSE_STACKTRACE": "True",
+    }
+    if database is not None:
+        own["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
+        # Without one there need be no asynchronous driver; nothing that a test does here asks for it.
+        own["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] = ""
     with airflow_home(children, **{**settings(_free_port()), **own, **changes}) as env:
         yield env
 
