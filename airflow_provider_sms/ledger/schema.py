@@ -151,6 +151,8 @@ batch_table = Table(
     UniqueConstraint("campaign_id", "number", name="sms_batch_number"),
     Index("sms_batch_state", "campaign_id", "state", "number"),
     Index("sms_batch_account", "account", "state"),
+    # Those settled lately: pushes may have come before their taskId.
+    Index("sms_batch_settled", "settled_at"),
     **_NEVER_AGAIN,
 )
 
@@ -211,6 +213,13 @@ Index(
     "sms_receipt_unowned",
     receipt_table.c.matching,
     receipt_table.c.received_at,
+    sqlite_where=receipt_table.c.matching == Matching.UNOWNED.value,
+    postgresql_where=receipt_table.c.matching == Matching.UNOWNED.value,
+)
+Index(
+    "sms_receipt_stray",
+    receipt_table.c.matching,
+    receipt_table.c.taskid,
     sqlite_where=receipt_table.c.matching == Matching.UNOWNED.value,
     postgresql_where=receipt_table.c.matching == Matching.UNOWNED.value,
 )

@@ -24,6 +24,7 @@ def upgrade() -> None:
     op.add_column("sms_ledger", sa.Column("secret", sa.String(length=64), nullable=True))
     op.add_column("sms_ledger", sa.Column("receiver_at", _TIME, nullable=True))
     op.add_column("sms_ledger", sa.Column("first_push_at", _TIME, nullable=True))
+    op.create_index("sms_batch_settled", "sms_batch", ["settled_at"])
     # Nothing wrote to these two before this version.
     op.drop_table("sms_receipt")
     op.drop_table("sms_reply")
@@ -46,13 +47,10 @@ def upgrade() -> None:
     )
     is_new, is_unowned = sa.text("matching IS NULL"), sa.text("matching = 'unowned'")
     op.create_index("sms_receipt_new", "sms_receipt", ["matching", "id"], sqlite_where=is_new, postgresql_where=is_new)
-    op.create_index(
-        "sms_receipt_unowned",
-        "sms_receipt",
-        ["matching", "received_at"],
-        sqlite_where=is_unowned,
-        postgresql_where=is_unowned,
-    )
+    for name, column in (("sms_receipt_unowned", "received_at"), ("sms_receipt_stray", "taskid")):
+        op.create_index(
+            name, "sms_receipt", ["matching", column], sqlite_where=is_unowned, postgresql_where=is_unowned
+        )
     op.create_table(
         "sms_reply",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
