@@ -14,6 +14,7 @@ from airflow_provider_sms.ledger.schema import BatchState, Outcome, batch_table
 
 _AT_ONCE = 500
 _CAMPAIGN, _BATCH = 1, 2
+_OPEN = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Deliveries:
     :param failed: it has a receipt that says so, by class of cause, see `gateway.receipts.CAUSES`.
     :param unknown: it has a receipt that says neither; another one may follow.
     :param contradicted: of those delivered or failed, it has a later receipt that says otherwise.
+    :param open: of a campaign's, in batches that are still to be sent, or are being sent.
     """
 
     phones: int = 0
@@ -34,6 +36,7 @@ class Deliveries:
     failed: Mapping[str, int] = field(default_factory=dict)
     unknown: int = 0
     contradicted: int = 0
+    open: int = 0
 
     @property
     def failed_total(self) -> int:
@@ -110,6 +113,9 @@ _OF_CAMPAIGNS = f"""
 SELECT {_CAMPAIGN} AS kind, campaign_id AS number, '' AS outcome, '' AS cause,
        sum(phones) AS phones, sum(accepted) AS accepted
 FROM sms_batch WHERE campaign_id {{them}} GROUP BY campaign_id
+UNION ALL
+SELECT {_CAMPAIGN}, campaign_id, '{_OPEN}', '', sum(phones), 0
+FROM sms_batch WHERE campaign_id {{them}} AND state IN ('planned', 'sending') GROUP BY campaign_id
 UNION ALL
 SELECT {_CAMPAIGN}, campaign_id, outcome, cause, sum(phones), 0
 FROM sms_delivery_count WHERE campaign_id {{them}} GROUP BY campaign_id, outcome, cause
