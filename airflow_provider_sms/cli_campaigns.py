@@ -251,10 +251,11 @@ def resolve(args: argparse.Namespace) -> Result:
         raise UsageError("resolve: give one of --sent [TASKID], --not-sent and --undo.")
     with closing(open_ledger(Log())) as ledger:
         heading = _find(ledger, args.campaign)
+        caution = ""
         if args.undo:
             verdicts.take_back(ledger, heading.id, args.batch)
         elif args.not_sent:
-            verdicts.resolve_as_not_sent(ledger, heading.id, args.batch)
+            caution = verdicts.resolve_as_not_sent(ledger, heading.id, args.batch)
         else:
             verdicts.resolve_as_sent(ledger, heading.id, args.batch, args.sent)
         report = views.report(ledger, heading.id)
@@ -265,6 +266,7 @@ def resolve(args: argparse.Namespace) -> Result:
     advices = advice.advise(args.campaign, heading, standing, in_doubt)
     lines = [
         f"Batch {batch.number} of campaign {heading.name} is {_settled(batch)} now. Phones: {report}.",
+        *filter(None, [caution]),
         *_advice_lines(advices),
     ]
     if not advices and heading.purged_at is None:

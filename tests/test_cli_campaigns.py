@@ -326,6 +326,13 @@ class TestResolve:
         assert campaigns.run(again).accepted == 10
         assert again.requests == [tuple(PHONES[2:4])]
 
+    def test_not_sent_where_the_process_may_only_stand_still(self, campaigns: Campaigns, said: Said) -> None:
+        fail(campaigns, None, LOST)
+        campaigns.change_batches(batch_table.c.number == 2, refusal="OwnerGone", owner="worker-7 boot ns 4321 77")
+        shown = said("resolve", NAME, "--batch", "2", "--not-sent")
+        assert f"Batch 2 of campaign {NAME} is planned now." in shown
+        assert "(process 4321 on worker-7) is not known to have ended: see that it is gone" in shown
+
     def test_undo(self, campaigns: Campaigns, said: Said) -> None:
         fail(campaigns, None, LOST)
         said("resolve", NAME, "--batch", "2", "--sent", "T77")

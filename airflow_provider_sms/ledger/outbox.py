@@ -34,6 +34,9 @@ from airflow_provider_sms.ledger.schema import (
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
+OWNER_GONE = "OwnerGone"
+"""Why a batch is in doubt that its own process has not settled."""
+
 _LONGEST_MESSAGE = 500
 _LONGEST_TASK_ID = 100
 _AT_ONCE = 500
@@ -311,7 +314,7 @@ class Outbox:
                     .values(
                         state=BatchState.IN_DOUBT,
                         settled_at=self._ledger.clock,
-                        refusal="OwnerGone",
+                        refusal=OWNER_GONE,
                         message="The process that was sending it ended without a word.",
                     )
                 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 
 _PROC = Path("/proc")
 _LONGEST_HOST = 100
+_STOPPED = (b"T", b"t")
 _claimants = itertools.count(1)
 
 
@@ -35,21 +37,48 @@ def new_claimant() -> str:
     return f"{own_name()}/{next(_claimants)}"
 
 
+class Life(Enum):
+    """What this machine can tell of a process."""
+
+    DEAD = "dead"
+    RUNNING = "running"
+    # By SIGSTOP, or by a debugger.
+    STANDING_STILL = "standing still"
+    UNKNOWN = "unknown"
+
+
 def is_provably_dead(name: str) -> bool:
     """Tell whether the process of that name has ended: True only if this very machine can prove it.
 
     :param name: what `own_name` gave that process, or `new_claimant` one of its claimants.
     """
+    return look_at(name) is Life.DEAD
+
+
+def look_at(name: str) -> Life:
+    """Tell what has become of the process of that name."""
     try:
         *place, pid, start = name.split(" ")
         number = int(pid)
         start, _, _ = start.partition("/")
     except ValueError:
-        return False
+        return Life.UNKNOWN
     # Another host, another container or another boot: nothing here says anything about it.
     if tuple(place) != _place() or "-" in (*place, start):
-        return False
-    return _start(number) != start
+        return Life.UNKNOWN
+    state, started = _stat(number)
+    if started == "-":
+        return Life.UNKNOWN
+    if started != start:
+        return Life.DEAD
+    return Life.STANDING_STILL if state in _STOPPED else Life.RUNNING
+
+
+def shown(name: str) -> str:
+    """Say which process that is, for people."""
+    host, _, rest = name.partition(" ")
+    pid = rest.split(" ")[2:3]
+    return f"process {pid[0]} on {host}" if pid else f"process {name!r}"
 
 
 def _place() -> tuple[str, str, str]:
@@ -74,14 +103,29 @@ def _namespace() -> str:
 
 def _start(pid: int) -> str | None:
     """When a process started, in ticks since the boot; None if it has ended."""
+    return _stat(pid)[1]
+
+
+def _stat(pid: int) -> tuple[bytes, str | None]:
+    """A process's state, and when it started, in ticks since the boot: None if it has ended, "-" if nobody can tell."""
     try:
         stat = (_PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        # Without a /proc there is no proof either.
-        return None if (_PROC / "self/stat").exists() else "-"
+        return b"", None if _is_gone(pid) else "-"
     except OSError:
-        return "-"
+        return b"", "-"
     # The name in brackets may hold blanks and brackets.
     state, *fields = stat[stat.rindex(b")") + 2 :].split()
     ended = state in (b"Z", b"X")
-    return None if ended else fields[18].decode()
+    return state, None if ended else fields[18].decode()
+
+
+def _is_gone(pid: int) -> bool:
+    """Ask the system itself: there may be no /proc, or one that hides the processes of other users (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, func, select, update
 
+from airflow_provider_sms.ledger import owners
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUsageError
 from airflow_provider_sms.ledger.evidence import ADOPTED
+from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, once_table
 
@@ -48,13 +50,15 @@ def resolve_as_sent(ledger: Ledger, campaign_id: int, number: int, taskid: str |
         )
 
 
-def resolve_as_not_sent(ledger: Ledger, campaign_id: int, number: int) -> None:
+def resolve_as_not_sent(ledger: Ledger, campaign_id: int, number: int) -> str:
     """Settle a batch in doubt: the platform has not taken it. The next try sends it.
 
-    :raises LedgerUsageError: the batch is not in doubt, or its phones were removed.
+    :returns: what to see to before that, if the process that was sending it may not have ended; or empty.
+    :raises LedgerUsageError: the batch is not in doubt, its phones were removed, or its process only stands still.
     """
     with ledger.writing() as connection:
         row = _in_doubt(ledger, connection, campaign_id, number)
+        caution = _caution(row)
         purged = select(campaign_table.c.purged_at).where(campaign_table.c.id == campaign_id)
         if connection.execute(purged).scalar() is not None:
             raise LedgerUsageError(f"Batch {number}: its phones were removed, so it can not be sent any more.")
@@ -71,6 +75,33 @@ def resolve_as_not_sent(ledger: Ledger, campaign_id: int, number: int) -> None:
         )
         # Another instance of a mapped task may text these phones now.
         connection.execute(delete(once_table).where(once_table.c.batch_id == row.id))
+    return caution
+
+
+def _caution(row: Row[Any]) -> str:
+    """What there is to say about the process that was sending a batch, if that has not settled it by itself.
+
+    :raises LedgerUsageError: it stands still. What it has begun to send may go out when it goes on.
+    """
+    if row.state == BatchState.IN_DOUBT and row.refusal != OWNER_GONE:
+        return ""
+    who = owners.shown(row.owner)
+    match owners.look_at(row.owner):
+        case owners.Life.DEAD:
+            return ""
+        case owners.Life.STANDING_STILL:
+            pid = row.owner.split(" ")[-2]
+            raise LedgerUsageError(
+                f"Batch {row.number}: the process that was sending it ({who}) has not ended, it stands still: what it "
+                f"has begun may go out when it goes on. Let it go on (kill -CONT {pid}) or end it (kill -KILL {pid}), "
+                "then look again what the platform has taken, and repeat this."
+            )
+        case owners.Life.RUNNING:
+            return f"The process that was sending it ({who}) is still there: if it has an answer yet, that will count."
+    return (
+        f"The process that was sending it ({who}) is not known to have ended: see that it is gone before the next "
+        "try, and does not only stand still."
+    )
 
 
 def take_back(ledger: Ledger, campaign_id: int, number: int) -> None:
