@@ -237,7 +237,11 @@ class TestWhatCanNotBeRead:
             f"phones: no permission to read {path}; give it to the user that the task runs as."
         )
 
-    @pytest.mark.parametrize("content", [b"13800130001\n", gzip.compress(b"13800130001\n" * 1000)[:-20], b"\x1f\x8b"])
+    @pytest.mark.parametrize(
+        "content",
+        [b"13800130001\n", gzip.compress(b"13800130001\n" * 1000)[:-20], b"\x1f\x8b"],
+        ids=["plain", "cut off", "two bytes"],
+    )
     def test_what_is_no_gzip_file(self, tmp_path: Path, content: bytes) -> None:
         file = tmp_path / "phones.gz"
         file.write_bytes(content)
