@@ -115,6 +115,11 @@ _COMMANDS: tuple[Command | Group, ...] = (
             _option("--content", required=True, help="the text; the connection's signature is added if it has none"),
             _option("--send-time", help="Beijing time such as '2030-01-31 14:00:00', at least 31 minutes away"),
             _option("--batch-size", type=int, help="phones in one request (default: the connection's)"),
+            _option(
+                "--category",
+                choices=("marketing", "notice"),
+                help="what kind of text it is; phones that have opted out get no marketing",
+            ),
             _option("--again", action="store_true", help="send to everybody once more what was sent within 24 hours"),
             _option(
                 "--on-expired",
@@ -157,6 +162,37 @@ _COMMANDS: tuple[Command | Group, ...] = (
         "write what became of every phone of a campaign, as CSV",
         "cli_campaigns:export",
         (_CAMPAIGN, _option("--file", metavar="PATH", help="a new file, for you alone (default: standard output)")),
+    ),
+    Command(
+        "receiver",
+        "take the platform's receipts and replies, where Airflow's own API server does not",
+        "cli_receiver:receiver",
+        (
+            _option("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"),
+            _option("--port", type=int, default=8085, help="0 picks a free one (default: 8085)"),
+            _option("--workers", type=int, default=1, help="processes (default: 1, which is enough for most)"),
+            _option("--certificate", metavar="FILE", help="serve HTTPS with this certificate (PEM, the whole chain)"),
+            _option("--key", metavar="FILE", help="its private key (PEM), if it is not in the same file"),
+        ),
+    ),
+    Command(
+        "push-url",
+        "print the address to paste into the platform's console, with a new token if there is none yet",
+        "cli_receiver:push_url",
+        (
+            _CONN_ID,
+            _option("--base-url", metavar="URL", help="how the platform reaches Airflow or the receiver"),
+            _option("--new-token", action="store_true", help="make another token, to take the place of the first one"),
+        ),
+    ),
+    Command(
+        "pushes",
+        "show what has been pushed: counts, what belongs to no batch, what could not be read",
+        "cli_receiver:pushes",
+        (
+            _option("--limit", type=int, default=10, help="of what could not be read, how many (default: 10)"),
+            _OUTPUT,
+        ),
     ),
     Group(
         "ledger",

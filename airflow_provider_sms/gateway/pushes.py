@@ -95,6 +95,32 @@ class Reply:
 Push = Receipt | Reply
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One push, and to whom it came.
+
+    :param account: the account id in the address that it was pushed to; None if that has none.
+    """
+
+    account: str | None
+    push: Push
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """One push that could not be read: kept for a look, as long as it is among the newest.
+
+    :param account: see `Heard`.
+    :param interface: which address it came to.
+    :param reason: why it can not be read, without anything that it carries.
+    """
+
+    account: str | None
+    interface: str
+    reason: str
+    body: bytes = field(repr=False)
+
+
 def charset_of(content_type: str) -> str:
     """Find out in which charset a form is.
 

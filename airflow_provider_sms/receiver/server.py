@@ -1,0 +1,149 @@
+"""The receiver on its own: uvicorn, told to show no query, to wait for nobody too long, and to end in good order.
+
+Imported by `airflow-sms receiver` only: uvicorn comes with the extra `[receiver]`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
+
+from airflow_provider_sms.receiver.app import App
+
+# Seconds that a request's head may take, from its first byte; a connection may say nothing for as long.
+HEAD_SECONDS = 10.0
+KEEP_ALIVE = 30
+MOST_CONNECTIONS = 2_000
+# Longer than any push is waited for, so that what is queued gets its answer.
+GRACE = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where to listen, and how.
+
+    :param port: 0 picks a free one.
+    :param certificate: a PEM file with the whole chain; None for plain HTTP.
+    :param key: its private key; None if the certificate's file holds it.
+    """
+
+    host: str
+    port: int
+    workers: int = 1
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with an end to heads that never end."""
+
+    _head_since: float | None = None
+    _watch: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        self._watch = self.loop.call_later(HEAD_SECONDS, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_since is None and (self.cycle is None or self.cycle.response_complete):
+            self._head_since = self.loop.time()
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._head_since = None
+        super().on_headers_complete()
+
+    def _look(self) -> None:
+        since = self._head_since
+        if since is not None and self.loop.time() - since >= HEAD_SECONDS:
+            self.transport.abort()
+            return
+        self._watch = self.loop.call_later(HEAD_SECONDS / 2, self._look)
+
+
+def make_app() -> App:
+    """The app, as a worker runs it."""
+    prepare_logging()
+    return App()
+
+
+def bind(listening: Listening) -> socket.socket:
+    """Take hold of the address.
+
+    :raises OSError: it can not be had.
+    """
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    held = socket.socket(family)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((listening.host, listening.port))
+        held.listen(2048)
+    except BaseException:
+        held.close()
+        raise
+    held.set_inheritable(True)
+    return held
+
+
+def serve(listening: Listening, held: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT; what is queued then is still stored and answered.
+
+    :param held: see `bind`.
+    """
+    config = uvicorn.Config(
+        "airflow_provider_sms.receiver.server:make_app",
+        factory=True,
+        http=Protocol,
+        ws="none",
+        # Not `auto`: where the app could not begin, it would serve all the same.
+        lifespan="on",
+        workers=listening.workers,
+        log_config=None,
+        access_log=False,
+        # X-Forwarded-For is our own matter.
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+        limit_concurrency=MOST_CONNECTIONS,
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.key,
+    )
+    if listening.workers > 1:
+        Multiprocess(config, sockets=[held]).run()
+        return
+    # uvicorn raises the signals that it has seen once more: to end in good order is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    uvicorn.Server(config).run(sockets=[held])
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(0)
+
+
+def prepare_logging() -> None:
+    """Lines to standard error, ours and uvicorn's warnings."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {os.getpid()} %(levelname)s %(message)s"))
+    for name, level in (("airflow_provider_sms", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(level)
