@@ -201,9 +201,13 @@ class _Held(threading.local):
     is_wanted = False
     connection: Connection | None = None
     file: tuple[int, int] | None = None
+    pid = 0
 
     def take(self, file: tuple[int, int] | None) -> Connection | None:
         connection, self.connection = self.connection, None
+        if connection is not None and self.pid != os.getpid():
+            _PARENTS.append(connection)
+            return None
         if connection is not None and file != self.file:
             connection.close()
             return None
@@ -212,8 +216,12 @@ class _Held(threading.local):
     def keep(self, connection: Connection, file: tuple[int, int] | None) -> bool:
         if not self.is_wanted or self.connection is not None:
             return False
-        self.connection, self.file = connection, file
+        self.connection, self.file, self.pid = connection, file, os.getpid()
         return True
+
+
+_PARENTS: list[Connection] = []
+"""Connections that a forked child has found, and neither uses nor lets go: to close them would end them for both."""
 
 
 @overload
