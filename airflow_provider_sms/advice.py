@@ -185,7 +185,7 @@ def _about_refused(called: str, heading: Heading, standing: Standing) -> Iterato
 
 
 def _about_expired(heading: Heading, standing: Standing) -> Iterator[Advice]:
-    expired = [part for part in standing.parts if part.state is BatchState.EXPIRED]
+    expired = [part for part in standing.parts if part.state is BatchState.EXPIRED and part.phones]
     if expired:
         count = _counted(sum(part.batches for part in expired), sum(part.phones for part in expired))
         yield Advice(f"Expired: {count}, not sent because it was too late.", _send_late(heading, standing))

@@ -11,7 +11,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ from airflow_provider_sms import advice, recipients, settings
 from airflow_provider_sms.cli import Exit, Result, UsageError
 from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import times
+from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.gateway.phones import Phones, Sieve, mask, none_to_send_to
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import opt_outs, views
 from airflow_provider_sms.ledger.errors import LedgerError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState
@@ -87,7 +88,7 @@ def send(args: argparse.Namespace) -> Result:
     """Send one text to a group, carry on with what an earlier try left, or show what would be sent."""
     account = find_account(args.conn_id)
     policy = Policy(on_expired=args.on_expired)
-    order = make_order(account, args.content, args.send_time, args.batch_size, policy=policy)
+    order = make_order(account, args.content, args.send_time, args.batch_size, args.category, policy=policy)
     read = _reader(args)
     if args.dry_run:
         return _dry_run(order, read, args.output)
@@ -225,8 +226,8 @@ def _plan(planner: Planner, fingerprint: str) -> Campaign:
         campaign = planner.plan()
     except PlanChangedError:
         raise UsageError(
-            f"--send-time: campaign {planner.key.name!r} has begun with another one. Nothing was sent now. Repeat the "
-            "command with that one to carry on with what is left."
+            f"--send-time, --category: campaign {planner.key.name!r} has begun with another one. Nothing was sent now. "
+            "Repeat the command as it was to carry on with what is left."
         ) from None
     except KeyboardInterrupt:
         raise UsageError("interrupted while planning: nothing was sent.", Exit.UNREACHABLE) from None
@@ -284,11 +285,17 @@ def _report_shown(report: Report) -> str:
 
 def _dry_run(order: Order, read: Callable[[], Chunks], output: str) -> Result:
     times.wire_time(order.send_time, times.now())
-    phones = phone_list.read(chain.from_iterable(read()))
+    is_marketing = order.category is Category.MARKETING
+    phones = phone_list.read(chain.from_iterable(read()), _opted_out if is_marketing else None)
     summary = _order_summary(order, phones)
     if output == "json":
         return Result(Exit.DONE, json.dumps(summary, ensure_ascii=False))
     return Result(Exit.DONE, _order_shown(summary))
+
+
+def _opted_out(phones: Sequence[str]) -> set[str]:
+    with closing(open_ledger(Log())) as ledger, ledger.reading() as connection:
+        return opt_outs.among(connection, phones)
 
 
 def _order_summary(order: Order, phones: Phones) -> dict[str, Any]:
@@ -300,7 +307,7 @@ def _order_summary(order: Order, phones: Phones) -> dict[str, Any]:
         "units": order.text.units,
         "segments": order.text.segments,
         "points": len(phones.included) * order.text.segments,
-        "first": mask(phones.included[0]),
+        "first": mask(phones.included[0]) if phones.included else None,
         "excluded": [
             {"position": each.position, "phone": each.shown, "reason": each.reason.value} for each in phones.excluded
         ],
@@ -313,7 +320,7 @@ def _order_shown(summary: dict[str, Any]) -> str:
         "Dry run: nothing is sent.",
         f"text:     {summary['content']}",
         f"length:   {summary['units']} characters, {summary['segments']} segment(s) a phone",
-        f"phones:   {summary['phones']} in {summary['batches']} request(s), first {summary['first']}",
+        f"phones:   {summary['phones']} in {summary['batches']} request(s), first {summary['first'] or '-'}",
         f"points:   {summary['points']}",
         f"send at:  {summary['sendTime'] or 'at once'}",
         f"excluded: {len(excluded)}",

@@ -163,7 +163,7 @@ class TestARepeatWithinADay:
         simulator.settings(balance=1)
         assert main(*ONE_EACH) == Exit.REFUSED
         assert main(*ONE_EACH, "--send-time", "2099-01-31 14:00:00") == Exit.USAGE
-        assert "error: --send-time: campaign 'airflow-sms send" in capsys.readouterr().err
+        assert "error: --send-time, --category: campaign 'airflow-sms send" in capsys.readouterr().err
 
     def test_too_late_for_some_of_it(
         self, simulator: Simulator, ledger: Ledger, capsys: pytest.CaptureFixture[str]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -41,6 +41,8 @@ class Reason(StrEnum):
 
     DUPLICATE = "duplicate"
     MALFORMED = "malformed"
+    # Known to the ledger alone.
+    OPTED_OUT = "opted out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,8 @@ class Sifted:
 class Sieve:
     """Sorts phones chunk by chunk into those to send to, each once, and those to leave out.
 
-    It remembers what it has seen: `seen` holds every phone that is to be sent to, `samples` the first few that
-    are left out, by their position in all chunks together.
+    It remembers what it has seen: `seen` holds every phone that can be sent to, `samples` the first few that are
+    left out, by their position in all chunks together.
     """
 
     def __init__(self) -> None:
@@ -107,7 +109,7 @@ class Sieve:
 
     @property
     def included(self) -> int:
-        """How many phones are to be sent to."""
+        """How many phones can be sent to."""
         return len(self.seen)
 
     def sift(self, items: Sequence[object]) -> Sifted:
@@ -125,6 +127,22 @@ class Sieve:
                 return Sifted(plain, {})
         return self._sift_each(items)
 
+    def leave_out(self, sifted: Sifted, phones: Set[str], reason: Reason) -> Sifted:
+        """Leave out more of the last chunk; what is left out so is still part of what was handed in.
+
+        :param sifted: the last chunk, as it was sorted.
+        :param phones: which phones to leave out.
+        :param reason: why.
+        """
+        if not phones:
+            return sifted
+        more = {at: reason for at, phone in enumerate(sifted.phones) if phone in phones and at not in sifted.excluded}
+        first = self._items - len(sifted.phones) + 1
+        for at in islice(more, SAMPLES - len(self.samples)):
+            self.samples.append(Excluded(first + at, mask(sifted.phones[at]), reason))
+        self._counts[reason.value] += len(more)
+        return Sifted(sifted.phones, {**sifted.excluded, **more})
+
     def counted(self) -> dict[str, int]:
         """Count what is left out of all chunks by reason."""
         return dict(self._counts)
@@ -136,7 +154,7 @@ class Sieve:
     def fingerprint(self) -> str:
         """Tell one set of phones from another, whatever their order.
 
-        :returns: SHA-256, in hexadecimal digits, of the phones to send to, sorted, a line each.
+        :returns: SHA-256, in hexadecimal digits, of the phones that can be sent to, sorted, a line each.
         """
         return sha256("\n".join(sorted(self.seen)).encode()).hexdigest()
 
@@ -162,11 +180,12 @@ class Sieve:
         return Sifted(phones, excluded)
 
 
-def read(phones: object) -> Phones:
+def read(phones: object, opted_out: Callable[[Sequence[str]], Set[str]] | None = None) -> Phones:
     """Read phones as people hand them in.
 
     :param phones: comma text (Chinese commas, semicolons or a line each will do), or any iterable of texts or
         whole numbers.
+    :param opted_out: tells which of some phones have opted out and are left out, too; None to leave that aside.
     :returns: normalised phones, each once, and what was left out.
     :raises PhonesError: not a list of phones at all, or none of them can be sent to.
 
@@ -178,6 +197,8 @@ def read(phones: object) -> Phones:
     position = 1
     for chunk in chunks(items(phones)):
         sifted = sieve.sift(chunk)
+        if opted_out is not None:
+            sifted = sieve.leave_out(sifted, opted_out(sifted.phones), Reason.OPTED_OUT)
         left_out = sifted.excluded
         if left_out:
             included.extend(phone for at, phone in enumerate(sifted.phones) if at not in left_out)
@@ -185,7 +206,7 @@ def read(phones: object) -> Phones:
         else:
             included.extend(sifted.phones)
         position += len(chunk)
-    if not included:
+    if not sieve.included:
         raise none_to_send_to(sieve)
     return Phones(tuple(included), tuple(excluded))
 

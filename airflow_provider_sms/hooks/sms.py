@@ -76,6 +76,7 @@ class SmsHook(BaseHook):
         *,
         batch_size: int | None = None,
         campaign_key: str | None = None,
+        category: str | None = None,
         policy: Policy | None = None,
     ) -> dict[str, Any]:
         """Send one text to a group, each phone once for a campaign key.
@@ -87,10 +88,12 @@ class SmsHook(BaseHook):
         :param send_time: aware, or naive or text for Beijing time, at least 31 minutes from now; None for at once.
         :param batch_size: phones in one request; None for the connection's.
         :param campaign_key: what makes it the same campaign: called again with it, what is left is sent.
+        :param category: `marketing`, which phones that have opted out do not get, or `notice`; None if it is not said.
         :param policy: what to do where nobody else can decide; None for the operator's defaults.
         :returns: the summary: `campaign, taskIds, accepted, refused, inDoubt, excluded, notSent, segments, points,
             remainPoint`, counted in phones.
         :raises InputError: something can not be sent; nothing was.
+        :raises ValueError: there is no such category; nothing was sent.
         :raises LedgerError: the ledger can not be used; nothing was sent.
         :raises CampaignError: phones were refused, are in doubt or were not sent; its `report` counts them.
 
@@ -106,7 +109,7 @@ class SmsHook(BaseHook):
         policy = policy or Policy()
         key = CampaignKey(settings.namespace(), campaign_key=campaign_key or f"send_group {uuid4()}")
         with closing(open_for_campaign(self.log, key, Try())) as ledger:
-            order = make_order(self.account, content, send_time, batch_size, policy=policy)
+            order = make_order(self.account, content, send_time, batch_size, category, policy=policy)
             planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
             campaign = planner.plan()
             report = Sender(ledger, self.get_conn(), campaign, policy, self.log).send()

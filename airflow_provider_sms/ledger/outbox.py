@@ -10,7 +10,7 @@ late still counts for the attempt that it answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
-from airflow_provider_sms.gateway.phones import storable
+from airflow_provider_sms.gateway.categories import Category
+from airflow_provider_sms.gateway.phones import Reason, storable
 from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
@@ -28,6 +29,7 @@ from airflow_provider_sms.ledger.schema import (
     batch_table,
     campaign_table,
     once_table,
+    opt_out_table,
     recipient_table,
 )
 
@@ -131,6 +133,15 @@ class _Statements:
                 people.c.reason.is_(None),
             )
             .order_by(people.c.position)
+        )
+        self.opted_out: Any = (
+            select(people.c.phone)
+            .where(
+                people.c.campaign_id == campaign_id,
+                people.c.position.between(bindparam("b_first"), bindparam("b_last")),
+                people.c.reason.is_(None),
+            )
+            .join_from(people, opt_out_table, opt_out_table.c.phone == people.c.phone)
         )
         self.check: Any = select(table.c.lease_until, clock.label("now")).where(
             own, table.c.state == BatchState.SENDING
@@ -413,12 +424,15 @@ class Outbox:
             return None
         span = {"b_first": row.first_position, "b_last": row.last_position}
         found: dict[str, int] = dict(connection.execute(self._statements.phones, span).all())
-        if self._campaign.once_scope is not None:
-            taken = self._take_once(connection, row.id, found)
-            if not taken:
-                connection.execute(delete(batch_table).where(batch_table.c.id == row.id))
-                return None
-            found = taken
+        if self._campaign.category == Category.MARKETING:
+            # Days may have passed since the plan.
+            opted_out = set(connection.execute(self._statements.opted_out, span).scalars())
+            found = self._left_out(connection, row.id, found, opted_out, Reason.OPTED_OUT.value)
+        if self._campaign.once_scope is not None and found:
+            found = self._take_once(connection, row.id, found)
+        if not found:
+            self._drop_empty(connection, row)
+            return None
         return Claim(
             row.id, row.campaign_id, row.number, row.attempt + 1, tuple(found), bool(row.resends or row.split_from)
         )
@@ -441,21 +455,37 @@ class Outbox:
                 statement = postgresql_insert(table).on_conflict_do_nothing()
         connection.execute(statement, rows)
         ours = set(connection.execute(select(table.c.phone).where(table.c.batch_id == batch_id)).scalars())
-        others = [found[phone] for phone in found if phone not in ours]
-        if others:
-            for positions in _in_parts(others):
-                connection.execute(
-                    update(recipient_table)
-                    .where(
-                        recipient_table.c.campaign_id == self._campaign.id, recipient_table.c.position.in_(positions)
-                    )
-                    .values(reason=IN_ANOTHER_INSTANCE)
-                )
+        return self._left_out(connection, batch_id, found, found.keys() - ours, IN_ANOTHER_INSTANCE)
+
+    def _left_out(
+        self, connection: Connection, batch_id: int, found: dict[str, int], others: Set[str], reason: str
+    ) -> dict[str, int]:
+        """Leave out and report some of a batch's phones; what is left of them is returned."""
+        if not others:
+            return found
+        people = recipient_table
+        left = {phone: position for phone, position in found.items() if phone not in others}
+        for positions in _in_parts([position for phone, position in found.items() if phone in others]):
             connection.execute(
-                update(batch_table).where(batch_table.c.id == batch_id).values(phones=len(found) - len(others))
+                update(people)
+                .where(people.c.campaign_id == self._campaign.id, people.c.position.in_(positions))
+                .values(reason=reason)
             )
-            exclude(connection, self._campaign.id, IN_ANOTHER_INSTANCE, len(others))
-        return {phone: position for phone, position in found.items() if phone in ours}
+        connection.execute(update(batch_table).where(batch_table.c.id == batch_id).values(phones=len(left)))
+        exclude(connection, self._campaign.id, reason, len(found) - len(left))
+        return left
+
+    def _drop_empty(self, connection: Connection, row: Row[Any]) -> None:
+        """End a batch of which no phone is left."""
+        this = batch_table.c.id == row.id
+        if not row.resends:
+            connection.execute(delete(batch_table).where(this))
+            return
+        # An attempt that is in doubt may still be answered: its taskId then finds the batch.
+        ended = {"state": BatchState.EXPIRED, "settled_at": self._ledger.clock, "refusal": None}
+        connection.execute(
+            update(batch_table).where(this).values(**ended, message="No phone of it is left to send to.")
+        )
 
     def _settle(self, claim: Claim, state: BatchState, refusal: str | None, message: str | None) -> None:
         table = batch_table

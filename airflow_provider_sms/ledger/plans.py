@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exc, func, insert, select, update
 
+from airflow_provider_sms.gateway.phones import Reason
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.errors import CampaignPurgedError, LedgerError, LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey, text_hash
@@ -36,7 +37,7 @@ _DISCARDED_AT_ONCE = 50_000
 AFTER_PLAN = "after plan"
 IN_ANOTHER_INSTANCE = "in another instance"
 # A phone that was left out for one of these is known to the plan all the same.
-_KNOWN = (AFTER_PLAN, IN_ANOTHER_INSTANCE)
+_KNOWN = (AFTER_PLAN, IN_ANOTHER_INSTANCE, Reason.OPTED_OUT.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator,
 )
 
+from airflow_provider_sms.gateway.categories import read_category
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.policy import (
     MAX_WAIT,
@@ -70,6 +71,8 @@ class SmsGroupSendOperator(BaseOperator):
     :param sms_conn_id: the connection, of type `sms`. (templated)
     :param batch_size: phones in one request; None for the connection's.
     :param campaign_key: what makes it the same campaign; None for this DAG run's task. (templated)
+    :param category: `marketing`, which phones that have opted out do not get, however late they did; or `notice`;
+        None if it is not said.
     :param on_in_doubt: what to do about requests that left and were not answered: `fail` for good once the others
         are sent, `wait` for receipts, `assume_sent`, or `resend`, which may text a phone twice.
     :param on_changed: what to do if the text or the time has changed since the campaign began: `fail`, or `resume`
@@ -96,6 +99,7 @@ class SmsGroupSendOperator(BaseOperator):
         sms_conn_id: str = SmsHook.default_conn_name,
         batch_size: int | None = None,
         campaign_key: str | None = None,
+        category: str | None = None,
         on_in_doubt: str = OnInDoubt.FAIL.value,
         on_changed: str = OnChanged.FAIL.value,
         on_phone_refused: str = OnPhoneRefused.SPLIT.value,
@@ -112,6 +116,7 @@ class SmsGroupSendOperator(BaseOperator):
         self.sms_conn_id = sms_conn_id
         self.batch_size = batch_size
         self.campaign_key = campaign_key
+        self.category = category
         self.on_in_doubt = on_in_doubt
         self.on_changed = on_changed
         self.on_phone_refused = on_phone_refused
@@ -121,6 +126,7 @@ class SmsGroupSendOperator(BaseOperator):
         self.max_wait = max_wait
         # A wrong choice shall show when the DAG is read, not when it is to send.
         self._policy()
+        read_category(category)
         self._stop: Callable[[], None] | None = None
         self._is_stopped = False
 
@@ -189,7 +195,12 @@ class SmsGroupSendOperator(BaseOperator):
             hook = SmsHook(self.sms_conn_id)
             policy = self._policy()
             order = make_order(
-                hook.account, _unwrapped(self.content), _unwrapped(self.send_time), self.batch_size, policy=policy
+                hook.account,
+                _unwrapped(self.content),
+                _unwrapped(self.send_time),
+                self.batch_size,
+                self.category,
+                policy=policy,
             )
             planner = Planner(ledger, key, order, lambda: recipients.stream(_unwrapped(self.phones)), self.log, policy)
             campaign = find(planner)

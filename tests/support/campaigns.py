@@ -93,6 +93,7 @@ class Campaigns:
         attempt: Try = Try(),  # noqa: B008 - frozen
         send_time: datetime | None = None,
         batch_size: int | None = None,
+        category: str | None = None,
         defer: Callable[[float, float], None] | None = None,
         waited: float = 0.0,
         on_accepted: Callable[[Report], None] | None = None,
@@ -104,7 +105,7 @@ class Campaigns:
         key = key or CampaignKey("", TaskInstanceKey("dag", "run", "send", map_index))
         policy = Policy(**choices)
         begin(self.ledger, key, attempt)
-        order = make_order(platform.account, content, send_time, batch_size, policy=policy)
+        order = make_order(platform.account, content, send_time, batch_size, category, policy=policy)
         planner = Planner(
             self.ledger, key, order, read or (lambda: [list(phones)]), self.log, policy, now=lambda: self.now
         )
