@@ -221,7 +221,7 @@ def _key(name: str, value: str) -> str:
     """What a push is found by, whole, and such as every database can store."""
     most = LONGEST_MOBILE if name == "mobile" else LONGEST_TASKID
     if not value.isprintable():
-        value = storable(value, most + 1)
+        value = storable(value, 7 * most)
     if len(value) > most:
         raise PushError(f"a {name} of more than {most} characters")
     return value

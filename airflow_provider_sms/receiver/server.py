@@ -101,12 +101,9 @@ def bind(listening: Listening) -> socket.socket:
     return held
 
 
-def serve(listening: Listening, held: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; what is queued then is still stored and answered.
-
-    :param held: see `bind`.
-    """
-    config = uvicorn.Config(
+def configure(listening: Listening) -> uvicorn.Config:
+    """Tell uvicorn how to serve."""
+    return uvicorn.Config(
         "airflow_provider_sms.receiver.server:make_app",
         factory=True,
         http=Protocol,
@@ -125,6 +122,14 @@ def serve(listening: Listening, held: socket.socket) -> None:
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.key,
     )
+
+
+def serve(listening: Listening, held: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT; what is queued then is still stored and answered.
+
+    :param held: see `bind`.
+    """
+    config = configure(listening)
     if listening.workers > 1:
         Multiprocess(config, sockets=[held]).run()
         return
