@@ -102,6 +102,9 @@ _CONN_ID = _option("--conn-id", default="sms_default", help="the connection (def
 _OUTPUT = _option("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
 _CAMPAIGN = _option("campaign", metavar="CAMPAIGN", help="its name or id, see `airflow-sms campaigns`")
 
+_OPT_OUT_PHONES = _option("phones", nargs="+", metavar="PHONE", help="a phone such as 13800130001")
+_NOTE = _option("--note", help="where the wish comes from, up to 200 characters; kept with each phone")
+
 _COMMANDS: tuple[Command | Group, ...] = (
     Command("balance", "print how many points the account has left", "cli_send:balance", (_CONN_ID, _OUTPUT)),
     Command(
@@ -192,6 +195,45 @@ _COMMANDS: tuple[Command | Group, ...] = (
         (
             _option("--limit", type=int, default=10, help="of what could not be read, how many (default: 10)"),
             _OUTPUT,
+        ),
+    ),
+    Group(
+        "opt-outs",
+        "look after the list of phones that want no marketing",
+        (
+            Command("list", "list the phones that have opted out, masked", "cli_opt_outs:list_opt_outs", (_OUTPUT,)),
+            Command(
+                "add",
+                "put phones on the list: they get no marketing any more",
+                "cli_opt_outs:add",
+                (_OPT_OUT_PHONES, _NOTE, _OUTPUT),
+            ),
+            Command(
+                "remove",
+                "take phones off the list: they have asked for marketing again",
+                "cli_opt_outs:remove",
+                (_OPT_OUT_PHONES, _OUTPUT),
+            ),
+            Command(
+                "import",
+                "put the phones of a file on the list",
+                "cli_opt_outs:import_opt_outs",
+                (
+                    _option(
+                        "file", metavar="FILE", help="one phone a line, or a CSV with --column; - for standard input"
+                    ),
+                    _option("--column", help="the column of FILE that holds the phones, if it is a CSV"),
+                    _option("--encoding", help="the encoding of FILE, such as gb18030 (default: utf-8)"),
+                    _NOTE,
+                    _OUTPUT,
+                ),
+            ),
+            Command(
+                "export",
+                "write the list with its phones whole, as CSV",
+                "cli_opt_outs:export",
+                (_option("--file", metavar="PATH", help="a new file, for you alone (default: standard output)"),),
+            ),
         ),
     ),
     Group(

@@ -6,18 +6,15 @@ Counts and ids alone; the one command that writes phones is `export`.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sms import advice
 from airflow_provider_sms.cli import Exit, Result, UsageError
+from airflow_provider_sms.cli_files import csv_text, harmless, written
 from airflow_provider_sms.cli_send import Log
 from airflow_provider_sms.gateway.times import BEIJING
 from airflow_provider_sms.ledger import evidence, verdicts, views
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.views import Batch, Heading, Item, Overview, Report
 
 BATCHES_SHOWN = 50
-_FORMULAS = ("=", "+", "-", "@")
 _HEADER = ("position", "phone", "state", "reason", "batch", "taskid", "account", "settled_at", "message")
 
 
@@ -296,64 +292,29 @@ def export(args: argparse.Namespace) -> Result:
     except BaseException:
         ledger.close()
         raise
-    written = _written(ledger, heading.id)
-    if args.file is None:
-        return Result(Exit.DONE, stream=written)
-    path = Path(args.file)
-    _write_new(path, written)
-    return Result(Exit.DONE, f"{path}: written.")
+    return written(args.file, _all_phones(ledger, heading.id))
 
 
-def _written(ledger: Ledger, campaign_id: int) -> Iterator[str]:
+def _all_phones(ledger: Ledger, campaign_id: int) -> Iterator[str]:
     with closing(ledger):
-        yield _csv([_HEADER])
+        yield csv_text([_HEADER])
         for chunk in views.items(ledger, campaign_id):
-            yield _csv(map(_row, chunk))
-
-
-def _write_new(path: Path, texts: Iterable[str]) -> None:
-    try:
-        # Nobody else may read it, and nothing that is there is overwritten.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(f"--file: {path} is there already, and is not overwritten.") from None
-    except OSError as error:
-        raise UsageError(f"--file: {path} can not be made: {error.strerror}.") from None
-    try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a handle, not a path
-            file.writelines(texts)
-    except BaseException as error:
-        # Half a list would pass for the whole one.
-        path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UsageError(f"--file: {path} can not be written: {error.strerror}.") from None
-        raise
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+            yield csv_text(map(_row, chunk))
 
 
 def _row(item: Item) -> tuple[object, ...]:
     batch = item.batch
     if item.reason is not None:
-        return (item.position, _harmless(item.phone), "excluded", item.reason, "", "", "", "", "")
+        return (item.position, harmless(item.phone), "excluded", item.reason, "", "", "", "", "")
     if batch is None:
-        return (item.position, _harmless(item.phone), "not_sent", "", "", "", "", "", "")
+        return (item.position, harmless(item.phone), "not_sent", "", "", "", "", "", "")
     state = "not_sent" if batch.state is BatchState.PLANNED else batch.state.value
     reason = "" if batch.state is BatchState.ACCEPTED else batch.refusal or ""
     settled = "" if batch.settled_at is None else _iso(batch.settled_at)
-    said = _harmless(_message(batch))
+    said = harmless(_message(batch))
     return (
         item.position, item.phone, state, reason, batch.number, batch.taskid, batch.account, settled, said
     )  # fmt: skip
-
-
-def _harmless(cell: str) -> str:
-    """A spreadsheet takes such a cell for a formula, which may come from whoever wrote the phones."""
-    return f"'{cell}" if cell.lstrip().startswith(_FORMULAS) else cell
 
 
 # Texts and tables

@@ -233,11 +233,14 @@ class Planner:
     def _store(self, plans: Plans) -> Campaign:
         times.wire_time(self.order.send_time, self.now())
         sieve = phone_list.Sieve()
+        lookup = opt_outs.Lookup(self.ledger) if self.order.category is Category.MARKETING else None
         draft = plans.draft(self.key, self.order.terms)
         campaign: Campaign | None = None
         try:
             for chunk in self._progressing(self.read(), sieve):
-                sifted = self._without_opted_out(sieve, sieve.sift(chunk))
+                sifted = sieve.sift(chunk)
+                if lookup is not None:
+                    sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), phone_list.Reason.OPTED_OUT)
                 draft.add(sifted.phones, sifted.excluded)
             if not sieve.included:
                 raise phone_list.none_to_send_to(sieve)
@@ -254,13 +257,6 @@ class Planner:
         if sieve.counted():
             self.log.warning("phones: left out %s", sieve.explained())
         return campaign
-
-    def _without_opted_out(self, sieve: phone_list.Sieve, sifted: phone_list.Sifted) -> phone_list.Sifted:
-        if self.order.category is not Category.MARKETING:
-            return sifted
-        with self.ledger.reading() as connection:
-            opted_out = opt_outs.among(connection, sifted.phones)
-        return sieve.leave_out(sifted, opted_out, phone_list.Reason.OPTED_OUT)
 
     def _progressing(self, chunks: Chunks, sieve: phone_list.Sieve) -> Iterator[list[object]]:
         started = said = self.clock()

@@ -6,7 +6,7 @@ Whoever asks and gets no answer gets an error, never an empty set: a text that c
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 CHUNK = 10_000
+# Some 30 MB.
+READ_AT_ONCE = 300_000
 LONGEST_NOTE = 200
 _LONGEST_ACCOUNT = 100
 
@@ -144,17 +146,42 @@ def among(connection: Connection, phones: Collection[str]) -> set[str]:
     match connection.dialect.name:
         case "sqlite":
             parameters = (json.dumps(list(phones)),)
-            statement = "SELECT phone FROM sms_opt_out WHERE phone IN (SELECT value FROM json_each(?))"
+            # In this order: from each phone to the list's index.
+            statement = (
+                "SELECT listed.phone FROM json_each(?) AS asked CROSS JOIN sms_opt_out AS listed "
+                "ON listed.phone = asked.value"
+            )
         case "postgresql":
             parameters = ("\n".join(phones),)
-            statement = (
-                "SELECT listed.phone FROM unnest(string_to_array(%s, E'\\n')) AS asked (phone) "
-                "JOIN sms_opt_out AS listed ON listed.phone = asked.phone"
-            )
+            # An array: joined with an unnested one, the whole list would be read.
+            statement = "SELECT phone FROM sms_opt_out WHERE phone = ANY (string_to_array(%s, E'\\n'))"
         case _:
             parameters = tuple(phones)
             statement = f"SELECT phone FROM sms_opt_out WHERE phone IN ({', '.join(['%s'] * len(parameters))})"  # noqa: S608
     return set(connection.exec_driver_sql(statement, parameters).scalars())
+
+
+class Lookup:
+    """The list as a plan of any length asks it: chunk by chunk.
+
+    Who has many chunks has the list read once, unless it is too long for that. What comes onto the list meanwhile
+    is found when a batch is claimed.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._chunks = 0
+        self._all: frozenset[str] | None = None
+
+    def among(self, phones: Collection[str]) -> Set[str]:
+        """Find which of a chunk have opted out."""
+        self._chunks += 1
+        with self._ledger.reading() as connection:
+            if self._chunks == 2:
+                query = select(opt_out_table.c.phone).limit(READ_AT_ONCE + 1)
+                found = frozenset(connection.execute(query).scalars())
+                self._all = found if len(found) <= READ_AT_ONCE else None
+            return among(connection, phones) if self._all is None else self._all.intersection(phones)
 
 
 def listed(ledger: Ledger) -> Iterator[list[OptOut]]:

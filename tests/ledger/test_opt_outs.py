@@ -83,6 +83,22 @@ class TestTheList:
             PHONES[4:5],
         ]
 
+    @pytest.mark.parametrize("most", [1, 100])
+    def test_a_plan_asks_chunk_by_chunk(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        monkeypatch.setattr(opt_outs, "READ_AT_ONCE", most)
+        opt_out(ledger, PHONES[0], PHONES[3], PHONES[8])
+        lookup = opt_outs.Lookup(ledger)
+        found = [lookup.among(PHONES[start : start + 4]) for start in (0, 4, 8)]
+        assert found == [{PHONES[0], PHONES[3]}, set(), {PHONES[8]}]
+
+    def test_a_list_that_is_not_too_long_is_read_once(self, ledger: Ledger) -> None:
+        opt_out(ledger, PHONES[0])
+        lookup = opt_outs.Lookup(ledger)
+        lookup.among(PHONES[:1])
+        lookup.among(PHONES[:1])
+        opt_out(ledger, PHONES[1])
+        assert lookup.among(PHONES[:2]) == {PHONES[0]}
+
 
 class TestACampaign:
     @pytest.fixture
@@ -260,7 +276,7 @@ class TestACampaign:
         def away(*arguments: object) -> None:
             raise LedgerUnreachableError("away")
 
-        monkeypatch.setattr(opt_outs, "among", away)
+        monkeypatch.setattr(opt_outs.Lookup, "among", away)
         platform = Platform()
         with pytest.raises(LedgerUnreachableError):
             campaigns.run(platform, category="marketing")
