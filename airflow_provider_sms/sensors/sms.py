@@ -1,7 +1,8 @@
-"""Wait for an account, in a worker or in the triggerer."""
+"""Wait for an account, for receipts or for replies, in a worker or in the triggerer."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,15 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_sms.hooks.sms import SmsHook
+from airflow_provider_sms.sensors.ledger import LedgerSensor, Look
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_sms.waiting import Goal
+
+_REPLIES_NAMED = 100
 
 
 class SmsBalanceSensor(BaseSensorOperator):
@@ -119,3 +126,158 @@ class SmsBalanceSensor(BaseSensorOperator):
             raise AirflowFailException(
                 f"min_balance: expected points as a whole number, got {self.min_balance!r}."
             ) from None
+
+
+class SmsDeliverySensor(LedgerSensor):
+    """
+    Wait until receipts have come, and return what they say, in counts of phones.
+
+    .. code-block:: python
+
+        SmsDeliverySensor(
+            task_id="delivered",
+            batch_id=send.output["taskId"],
+            min_delivered=0.95,
+            deferrable=True,
+        )
+
+    Without `min_delivered` and `min_final` it waits until every accepted phone has a final receipt, or `deadline`
+    is over, and then succeeds whatever they say. With them it succeeds as soon as there are so many, and fails as
+    soon as there can not be any more, or at the deadline.
+
+    The return value is a summary: `campaign` or `batches`, `accepted, delivered, failed, failedByCause, unknown,
+    missing, contradicted`. Unknown are accepted phones without a final receipt, missing those without any.
+
+    It fails at its start where no receiver has ever run, and names the command that sets one up.
+
+    Interface document: 2.回执/回复推送接口.
+
+    :param batch_id: the platform's taskId (下发批次ID), or a list of them. (templated)
+    :param campaign: a campaign's name, key or id, instead; all its batches count, those still to be sent too.
+        (templated)
+    :param min_delivered: how many phones must have got the text: a number, or a share of those accepted, such as
+        0.95. (templated)
+    :param min_final: how many must have a final receipt, delivered or failed; likewise. (templated)
+    :param deadline: how long after the last acceptance, or after `send_time`, a receipt is waited for.
+    :param first_push_within: how long after that the very first push into a new ledger may take.
+    :param max_errors: failures in a row to put up with while the ledger is away.
+    :param deferrable: wait in the triggerer; all that wait there share one query an interval.
+    """
+
+    template_fields: Sequence[str] = (*LedgerSensor.template_fields, "min_delivered", "min_final")
+
+    def __init__(
+        self,
+        *,
+        min_delivered: float | str | XComArg | None = None,
+        min_final: float | str | XComArg | None = None,
+        deadline: timedelta = timedelta(hours=72),
+        first_push_within: timedelta = timedelta(minutes=10),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.min_delivered = min_delivered
+        self.min_final = min_final
+        self.deadline = deadline
+        self.first_push_within = first_push_within
+
+    def _goal(self) -> Goal:
+        from airflow_provider_sms.waiting import Goal, Wanted
+
+        return Goal(
+            Wanted.read("min_delivered", self.min_delivered),
+            Wanted.read("min_final", self.min_final),
+        )
+
+    def _look(self) -> Look:
+        from airflow_provider_sms import looking
+        from airflow_provider_sms.waiting import Verdict, described, summary
+
+        goal = self._goal()
+        campaign, taskids = self._wanted()
+        look = looking.at_deliveries(
+            self.log,
+            campaign=campaign,
+            taskids=taskids,
+            goal=goal,
+            deadline=self.deadline,
+            first_push=self.first_push_within,
+        )
+        late = f" The deadline, {self.deadline} after the last text went out, is over." if look.is_late else ""
+        self.log.info("%s: %s.%s", look.target.name, described(look.counts), late)
+        if look.verdict is Verdict.HOPELESS:
+            raise AirflowFailException(f"{look.target.name}: {goal.shortfall(look.counts)}{late}")
+        result = self._named(look.target) | summary(look.counts) if look.verdict is Verdict.REACHED else None
+        return Look(look.target, result, look.again_in)
+
+    def _trigger(self, look: Look, began: float) -> BaseTrigger:
+        from airflow_provider_sms.triggers.sms import SmsDeliveryTrigger
+
+        goal = self._goal()
+        return SmsDeliveryTrigger(
+            campaign_id=look.target.campaign_id,
+            batch_ids=list(look.target.batch_ids),
+            min_delivered=goal.delivered.written if goal.delivered else None,
+            min_final=goal.final.written if goal.final else None,
+            until=time.time() + (look.again_in if look.result is None else 0.0),
+            began=began,
+            poke_interval=self.poke_interval,
+            max_errors=self.max_errors,
+        )
+
+
+class SmsReplySensor(LedgerSensor):
+    """
+    Wait until a person has answered a campaign, with a text that matches a pattern.
+
+    .. code-block:: python
+
+        SmsReplySensor(task_id="answered", batch_id=send.output["taskId"], pattern=r"^(1|好的)", deferrable=True)
+
+    A reply that came before the sensor counts too. The return value is `campaign` or `batches`, `replies` (how
+    many match), `replyIds` (of the first hundred) and `firstPhone`, masked. What they say is personal data and is
+    not in it: a task reads it by `SmsHook.claim_replies`.
+
+    Interface document: 2.回执/回复推送接口.
+
+    :param batch_id: the platform's taskId (下发批次ID), or a list of them. (templated)
+    :param campaign: a campaign's name, key or id, instead. (templated)
+    :param pattern: a regular expression, searched for in the text as it came and in its usual form, where
+        full-width letters are plain ones; None for any reply. (templated)
+    :param max_errors: failures in a row to put up with while the ledger is away.
+    :param deferrable: wait in the triggerer; all that wait there share one query an interval.
+    """
+
+    template_fields: Sequence[str] = (*LedgerSensor.template_fields, "pattern")
+
+    def __init__(self, *, pattern: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pattern = pattern
+
+    def _look(self) -> Look:
+        from airflow_provider_sms import looking
+        from airflow_provider_sms.gateway.phones import mask
+
+        campaign, taskids = self._wanted()
+        look = looking.at_replies(self.log, campaign=campaign, taskids=taskids, pattern=self.pattern)
+        self.log.info("%s: %d replies that match.", look.target.name, len(look.replies))
+        if not look.replies:
+            return Look(look.target, None)
+        found = {
+            "replies": len(look.replies),
+            "replyIds": [str(reply.id) for reply in look.replies[:_REPLIES_NAMED]],
+            "firstPhone": mask(look.replies[0].phone),
+        }
+        return Look(look.target, self._named(look.target) | found)
+
+    def _trigger(self, look: Look, began: float) -> BaseTrigger:
+        from airflow_provider_sms.triggers.sms import SmsReplySensorTrigger
+
+        return SmsReplySensorTrigger(
+            campaign_id=look.target.campaign_id,
+            taskids=list(look.target.taskids),
+            pattern=self.pattern,
+            began=began,
+            poke_interval=self.poke_interval,
+            max_errors=self.max_errors,
+        )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,43 @@ class SharedQuestion(Generic[T]):
         return self._last
 
 
+class Gathering(SharedQuestion[T]):
+    """A shared question for whatever its waiters want: one that is asked once for all of it.
+
+    Who comes after it was asked waits for the next time, so that a thousand newcomers do not cause a thousand
+    questions.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._wanted: Counter[Hashable] = Counter()
+        self._memory: Any = None
+
+    @contextmanager
+    def wanting(self, wants: Iterable[Hashable]) -> Iterator[None]:
+        """Have the question ask for these too, for as long as the block lasts."""
+        wants = tuple(wants)
+        self._wanted.update(wants)
+        try:
+            yield
+        finally:
+            for want in wants:
+                self._wanted[want] -= 1
+                if not self._wanted[want]:
+                    del self._wanted[want]
+
+    def memory(self, make: Callable[[], M]) -> M:
+        """Return what the question remembers from one time to the next; made by the first to come."""
+        if self._memory is None:
+            self._memory = make()
+        return self._memory
+
+    @property
+    def wanted(self) -> frozenset[Any]:
+        """What all who wait now want."""
+        return frozenset(self._wanted)
+
+
 _questions: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, SharedQuestion[Any]]]
 _questions = WeakKeyDictionary()
 
@@ -78,8 +118,20 @@ def shared_question(key: Hashable) -> SharedQuestion[Any]:
 
     :param key: what is asked, and of whom.
     """
+    return _shared(key, SharedQuestion)
+
+
+def shared_gathering(key: Hashable) -> Gathering[Any]:
+    """Return the gathering of this name in the running event loop; it lives as long as somebody holds it.
+
+    :param key: what is asked, and of whom.
+    """
+    return _shared(key, Gathering)
+
+
+def _shared(key: Hashable, make: Callable[[], Any]) -> Any:
     questions = _questions.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
     question = questions.get(key)
     if question is None:
-        question = questions[key] = SharedQuestion()
+        question = questions[key] = make()
     return question

@@ -1,16 +1,23 @@
-"""Waiting in the triggerer. Triggers only read; all that wait for one account share one question."""
+"""Waiting in the triggerer. Triggers only read; all that wait for one account, or the ledger, share one question."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_sms.triggers.polling import SharedQuestion, shared_question
+from airflow_provider_sms.triggers.polling import Gathering, SharedQuestion, shared_gathering, shared_question
+
+try:
+    from airflow.triggers.base import BaseEventTrigger
+except ImportError:  # before 3.0, which knows no asset watchers
+    BaseEventTrigger = BaseTrigger  # type: ignore[assignment, misc]
 
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.account import Account
@@ -18,6 +25,9 @@ if TYPE_CHECKING:
 SHORTEST_INTERVAL = 1.0
 # The clock may be set while a trigger sleeps.
 _LONGEST_SLEEP = 60.0
+_A_WEEK = 7 * 24 * 3600.0
+# An event about replies that nobody handles is repeated after so many times `repeat_after` at most.
+_LONGEST_REPEAT = 16
 
 
 class SmsPauseTrigger(BaseTrigger):
@@ -122,6 +132,267 @@ class SmsBalanceTrigger(BaseTrigger):
             raise AirflowNotFoundException(missing_connection(self.sms_conn_id)) from None
         # In a thread: Airflow tells its supervisor what to mask, which must not happen on the event loop.
         return await sync_to_async(read_account)(connection)
+
+
+class _LedgerTrigger(BaseTrigger):
+    """
+    Wait for the ledger to say something, and have the worker look at it.
+
+    Its one event is `{"status": "look", "began": …}`; or `{"status": "unreachable", "message": "…", "errors": 11}`
+    after too many failures in a row, or `{"status": "refused", "message": "…"}` where waiting can not help.
+    """
+
+    poke_interval: float
+    max_errors: int
+    began: float
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments: ids and numbers, no phone and no secret."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in self._names}
+
+    _names: tuple[str, ...] = ()
+
+    def _look(self) -> TriggerEvent:
+        return TriggerEvent({"status": "look", "began": self.began})
+
+    def _ended(self, error: Exception, errors: int) -> TriggerEvent | None:
+        """The event that ends the waiting because of an error, if it does."""
+        from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+
+        if not isinstance(error, LedgerUnreachableError):
+            return TriggerEvent({"status": "refused", "message": str(error) or type(error).__name__})
+        if errors > self.max_errors:
+            return TriggerEvent({"status": "unreachable", "message": str(error), "errors": errors})
+        self.log.warning("The ledger says nothing (%d of %d in a row): %s", errors, self.max_errors, error)
+        return None
+
+
+class SmsDeliveryTrigger(_LedgerTrigger):
+    """
+    Wait until the receipts of a campaign or of batches decide something, or until a moment.
+
+    :param campaign_id: the ledger's; None: `batch_ids`.
+    :param batch_ids: the ledger's.
+    :param min_delivered: see `SmsDeliverySensor`, as text.
+    :param min_final: likewise.
+    :param until: when the worker looks whatever has come, in seconds since 1970 UTC.
+    :param began: when the waiting began, handed on.
+    :param poke_interval: seconds between two looks, at least 1.
+    :param max_errors: failures in a row to put up with.
+    """
+
+    _names = (
+        "campaign_id",
+        "batch_ids",
+        "min_delivered",
+        "min_final",
+        "until",
+        "began",
+        "poke_interval",
+        "max_errors",
+    )
+
+    def __init__(
+        self,
+        campaign_id: int | None,
+        batch_ids: list[int],
+        min_delivered: str | None,
+        min_final: str | None,
+        until: float,
+        began: float,
+        poke_interval: float,
+        max_errors: int,
+    ) -> None:
+        super().__init__()
+        self.campaign_id = campaign_id
+        self.batch_ids = batch_ids
+        self.min_delivered = min_delivered
+        self.min_final = min_final
+        self.until = until
+        self.began = began
+        self.poke_interval = poke_interval
+        self.max_errors = max_errors
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Read the counts until they decide something; all that wait here share one query an interval."""
+        from airflow_provider_sms.triggers.reading import read_deliveries
+        from airflow_provider_sms.waiting import Goal, Total, Verdict, Wanted
+
+        goal = Goal(Wanted.read("min_delivered", self.min_delivered), Wanted.read("min_final", self.min_final))
+        interval = max(float(self.poke_interval), SHORTEST_INTERVAL)
+        wants: list[tuple[str, int]] = [("batch", number) for number in self.batch_ids]
+        if self.campaign_id is not None:
+            wants = [("campaign", self.campaign_id)]
+        gathering: Gathering[dict[tuple[str, int], Any]] = shared_gathering("deliveries")
+        errors, seen = 0, None
+        with gathering.wanting(wants):
+            while time.time() < self.until:
+                answer = await gathering.ask(partial(read_deliveries, gathering), interval)
+                if answer.error is not None:
+                    errors += 1
+                    if event := self._ended(answer.error, errors):
+                        yield event
+                        return
+                else:
+                    errors = 0
+                    # Nothing is known yet of what joined after the question, and of a campaign without a plan.
+                    parts = [(answer.result or {}).get(want) for want in wants]
+                    if all(parts) and parts != seen:
+                        seen = parts
+                        if goal.judge(Total.of(each for each in parts if each)) is not Verdict.WAITING:
+                            break
+                left = max(gathering.seconds_left(answer, interval), 0.0)
+                await asyncio.sleep(min(left, max(self.until - time.time(), 0.0), _LONGEST_SLEEP))
+        yield self._look()
+
+
+class SmsReplySensorTrigger(_LedgerTrigger):
+    """
+    Wait until a reply to a campaign or to batches matches a pattern.
+
+    :param campaign_id: the ledger's; None: `taskids`.
+    :param taskids: the platform's batch ids.
+    :param pattern: a regular expression; None for any text.
+    :param began: when the waiting began, handed on.
+    :param poke_interval: seconds between two looks, at least 1.
+    :param max_errors: failures in a row to put up with.
+    """
+
+    _names = ("campaign_id", "taskids", "pattern", "began", "poke_interval", "max_errors")
+
+    def __init__(
+        self,
+        campaign_id: int | None,
+        taskids: list[str],
+        pattern: str | None,
+        began: float,
+        poke_interval: float,
+        max_errors: int,
+    ) -> None:
+        super().__init__()
+        self.campaign_id = campaign_id
+        self.taskids = taskids
+        self.pattern = pattern
+        self.began = began
+        self.poke_interval = poke_interval
+        self.max_errors = max_errors
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Count the replies until there is one; all that wait here share one query an interval."""
+        from airflow_provider_sms.ledger.reply_counts import ReplyCounter, ReplyWanted
+        from airflow_provider_sms.triggers.reading import count_replies
+
+        interval = max(float(self.poke_interval), SHORTEST_INTERVAL)
+        want = ReplyWanted(self.campaign_id, tuple(self.taskids), self.pattern)
+        gathering: Gathering[dict[ReplyWanted, int]] = shared_gathering("replies")
+        counter = gathering.memory(ReplyCounter)
+        errors = 0
+        with gathering.wanting([want]):
+            while True:
+                answer = await gathering.ask(partial(count_replies, gathering, counter), interval)
+                if answer.error is not None:
+                    errors += 1
+                    if event := self._ended(answer.error, errors):
+                        yield event
+                        return
+                elif (answer.result or {}).get(want):
+                    yield self._look()
+                    return
+                else:
+                    errors = 0
+                await asyncio.sleep(max(gathering.seconds_left(answer, interval), 0.0))
+
+
+class SmsReplyTrigger(BaseEventTrigger):
+    """
+    Say that a consumer has replies to act on, for an `AssetWatcher`: a nudge, not the message.
+
+    .. code-block:: python
+
+        replies = Asset(
+            "sms_replies",
+            watchers=[AssetWatcher(name="sms_replies", trigger=SmsReplyTrigger(consumer="orders"))],
+        )
+
+    Airflow may merge events of a burst, or strand the last ones. So an event says only that there is something:
+    `{"consumer": "orders", "unhandled": 40}`; the run takes the replies by `SmsHook.claim_replies` under the same
+    consumer's name, and the event is repeated, at growing intervals, until somebody has. It never gives up: while
+    the ledger is away, there are no events.
+
+    :param consumer: as in `SmsHook.claim_replies`, and `campaign`, `pattern`, `since` likewise.
+    :param since: how far back, in seconds or as a time span.
+    :param poke_interval: seconds between two looks, at least 1.
+    :param repeat_after: seconds after which an event is repeated if nothing has changed; twice as many the next time.
+    """
+
+    def __init__(
+        self,
+        consumer: str,
+        campaign: str | None = None,
+        pattern: str | None = None,
+        since: float | timedelta = _A_WEEK,
+        poke_interval: float = 5.0,
+        repeat_after: float = 60.0,
+    ) -> None:
+        super().__init__()
+        # Here, where the DAG file shows it: in the triggerer nobody would see it.
+        if not consumer.strip():
+            raise ValueError("consumer: a name is needed, the same as in SmsHook.claim_replies.")
+        re.compile(pattern or "")
+        self.consumer = consumer
+        self.campaign = campaign
+        self.pattern = pattern
+        self.since = since.total_seconds() if isinstance(since, timedelta) else float(since)
+        self.poke_interval = float(poke_interval)
+        self.repeat_after = float(repeat_after)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, by which Airflow knows equal watchers."""
+        names = ("consumer", "campaign", "pattern", "since", "poke_interval", "repeat_after")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Count what is unhandled, for ever; all such triggers share one query an interval."""
+        from airflow_provider_sms.ledger.reply_counts import Unhandled, UnhandledCounter
+        from airflow_provider_sms.triggers.reading import count_replies
+
+        interval = max(self.poke_interval, SHORTEST_INTERVAL)
+        while (interest := await self._interest()) is None:
+            await asyncio.sleep(interval)
+        gathering: Gathering[dict[Any, Unhandled]] = shared_gathering("unhandled")
+        counter = gathering.memory(UnhandledCounter)
+        said, said_at, patience = Unhandled(), 0.0, self.repeat_after
+        with gathering.wanting([interest]):
+            while True:
+                answer = await gathering.ask(partial(count_replies, gathering, counter), interval)
+                if answer.error is not None:
+                    self.log.warning("No replies can be seen: %s", answer.error)
+                elif (found := (answer.result or {}).get(interest)) is not None:
+                    is_news = found.newest > said.newest or found.replies > said.replies
+                    if is_news:
+                        patience = self.repeat_after
+                    if found.replies and (is_news or time.monotonic() - said_at >= patience):
+                        if not is_news:
+                            patience = min(patience * 2, self.repeat_after * _LONGEST_REPEAT)
+                        said_at = time.monotonic()
+                        yield TriggerEvent({"consumer": self.consumer, "unhandled": found.replies})
+                    said = found
+                await asyncio.sleep(max(gathering.seconds_left(answer, interval), 0.0))
+
+    async def _interest(self) -> Any:
+        """Which replies; None, and words in the log, while the settings are not usable."""
+        from asgiref.sync import sync_to_async
+
+        from airflow_provider_sms import settings
+        from airflow_provider_sms.ledger.errors import LedgerUsageError
+        from airflow_provider_sms.ledger.replies import Interest
+
+        try:
+            namespace = await sync_to_async(settings.namespace)()
+            return Interest(self.consumer, namespace, self.campaign, self.pattern, timedelta(seconds=self.since))
+        except (settings.SettingsError, LedgerUsageError) as error:
+            self.log.error("No replies can be seen: %s", error)
+            return None
 
 
 def may_pass(error: Exception) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from airflow_provider_sms.triggers.polling import SharedQuestion, shared_question
+from airflow_provider_sms.triggers.polling import Gathering, SharedQuestion, shared_gathering, shared_question
 
 
 class Oracle:
@@ -122,3 +122,62 @@ def test_event_loops_share_nothing() -> None:
         return shared_question(("balance", "a"))
 
     assert asyncio.run(scenario()) is not asyncio.run(scenario())
+
+
+class TestGathering:
+    def test_it_is_asked_once_for_all_that_is_wanted(self) -> None:
+        async def scenario() -> None:
+            gathering, asked = Gathering[dict[str, int]](Clock()), []
+
+            async def oracle() -> dict[str, int]:
+                asked.append(gathering.wanted)
+                return dict.fromkeys(gathering.wanted, 1)
+
+            async def wait(*wants: str) -> bool:
+                with gathering.wanting(wants):
+                    answer = await gathering.ask(oracle, 60)
+                    return all(want in (answer.result or {}) for want in wants)
+
+            assert all(await asyncio.gather(wait("a"), wait("b", "c"), wait("a")))
+            assert asked == [{"a", "b", "c"}]
+            assert gathering.wanted == frozenset()
+
+        asyncio.run(scenario())
+
+    def test_a_newcomer_waits_for_the_next_time(self) -> None:
+        async def scenario() -> None:
+            clock = Clock()
+            gathering, asked = Gathering[frozenset[str]](clock), []
+
+            async def oracle() -> frozenset[str]:
+                asked.append(gathering.wanted)
+                return gathering.wanted
+
+            with gathering.wanting(["a"]):
+                await gathering.ask(oracle, 60)
+                with gathering.wanting(["b"]):
+                    assert (await gathering.ask(oracle, 60)).result == {"a"}
+                    clock.now = 60.0
+                    assert (await gathering.ask(oracle, 60)).result == {"a", "b"}
+            assert len(asked) == 2
+
+        asyncio.run(scenario())
+
+    def test_what_two_want_is_wanted_until_both_have_left(self) -> None:
+        gathering = Gathering[int](Clock())
+        with gathering.wanting(["a"]):
+            with gathering.wanting(["a"]):
+                pass
+            assert gathering.wanted == {"a"}
+        assert gathering.wanted == frozenset()
+
+    def test_what_it_remembers_is_made_once_and_goes_with_it(self) -> None:
+        async def scenario() -> None:
+            gathering = shared_gathering("replies")
+            memory = gathering.memory(list)
+            memory.append(1)
+            assert shared_gathering("replies").memory(list) == [1]
+            del gathering
+            assert shared_gathering("replies").memory(list) == []
+
+        asyncio.run(scenario())
