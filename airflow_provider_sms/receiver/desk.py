@@ -8,15 +8,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_sms import settings
 from airflow_provider_sms.gateway.opt_outs import OptOutWords
 from airflow_provider_sms.ledger import sqlite_file, versions
 from airflow_provider_sms.ledger.database import Ledger, Limits
 from airflow_provider_sms.ledger.inbox import Inbox
+from airflow_provider_sms.ledger.matching import Matcher
 from airflow_provider_sms.opening import find_url, refuse_sqlite
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LedgerDesk:
         self._holding = self._ledger.holding()
         self._holding.__enter__()
         self._inbox = Inbox(self._ledger, words.are_in)
-        self._matcher = _matcher(self._ledger, words)
+        self._matcher = Matcher(self._ledger, words.are_in)
         self._unmatched = 1
         self._looked_at = self._revisited_at = 0.0
         self._noted_at: float | None = None
@@ -80,8 +80,7 @@ class LedgerDesk:
             if self._noted_at is None or now - self._noted_at >= _NOTE_EVERY:
                 self._noted_at = now
                 self._inbox.note_receiver()
-            if self._matcher is not None:
-                self._match(now, is_idle)
+            self._match(now, is_idle)
         except Exception as error:  # noqa: BLE001 - matching is done again; a push is not
             if now - self._said_at >= _SAY_AGAIN:
                 self._said_at = now
@@ -106,11 +105,3 @@ class LedgerDesk:
         elif now - self._revisited_at >= _REVISIT_EVERY:
             self._matcher.revisit()
             self._revisited_at = time.monotonic()
-
-
-def _matcher(ledger: Ledger, words: OptOutWords) -> Any:
-    try:
-        matching: Any = import_module("airflow_provider_sms.ledger.matching")
-    except ImportError:
-        return None
-    return matching.Matcher(ledger, words.are_in)

@@ -79,6 +79,7 @@ class Intake:
         self.admission: Admission | None = None
         self._state = State.STARTING
         self._seen_at = self._away_since = time.monotonic()
+        self._may_come_back = True
         self._settled = asyncio.Event()
         self._waiting: deque[tuple[Item, asyncio.Future[None]]] = deque()
         self._open_futures: deque[tuple[float, asyncio.Future[None]]] = deque()
@@ -143,8 +144,8 @@ class Intake:
 
     def _refuse_if_hopeless(self) -> None:
         """A short absence is waited out; in a long one nobody is kept waiting."""
-        for_long = time.monotonic() - self._away_since > PATIENCE
-        is_hopeful = self._state in (State.STARTING, State.READY) or (self._state is State.AWAY and not for_long)
+        is_short = self._may_come_back and time.monotonic() - self._away_since <= PATIENCE
+        is_hopeful = self._state in (State.STARTING, State.READY) or (self._state is State.AWAY and is_short)
         if self._is_stopping or not is_hopeful or len(self._waiting) >= MOST_WAITING:
             raise Busy
 
@@ -248,6 +249,7 @@ class Intake:
                 self._desk = self._open_desk()
             self._desk.check()
         except (LedgerError, SettingsError) as error:
+            self._may_come_back = isinstance(error, LedgerUnreachableError)
             self._say(logging.ERROR, "Pushes can not be stored, they are answered 503: %s", error)
             return False
         except Exception as error:  # noqa: BLE001 - its text may hold secrets
@@ -257,6 +259,7 @@ class Intake:
                 type(error).__name__,
             )
             return False
+        self._may_come_back = True
         if self._said:
             log.info("Pushes are stored again.")
             self._said.clear()

@@ -45,10 +45,15 @@ class Listening:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with an end to heads that never end."""
+    """uvicorn's, with an end to heads that never end, and without an access log."""
 
     _head_since: float | None = None
     _watch: Any = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        # It would show the query. uvicorn is told so, too, but whoever sets logging up anew after it undoes that.
+        self.access_log = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
