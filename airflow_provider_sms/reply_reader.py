@@ -81,13 +81,13 @@ def claimed(
             replies = claims.take(most)
             if old := claims.too_old():
                 log.warning(
-                    "%d replies or more that consumer %r has not handled came before the last %s, and are left out: "
-                    "give a longer `since` to have them.",
-                    old,
+                    "Consumer %r: replies that it has not handled and that came before the last %s are left out, at "
+                    "least %d; give a longer `since` to have them.",
                     interest.consumer,
                     interest.since,
+                    old,
                 )
-            log.info("Consumer %r: %d replies to act on.", interest.consumer, len(replies))
+            log.info("Consumer %r: replies to act on: %d.", interest.consumer, len(replies))
             yield ClaimedReplies(claims, replies, lease)
         except BaseException as error:
             _give_back(claims, log, error)
@@ -95,9 +95,10 @@ def claimed(
         # Only now: if this fails, they are handed on again.
         if lost := claims.handle():
             log.warning(
-                "%d replies were worked on for longer than their lease of %s and handed to another run, too.",
-                lost,
+                "Consumer %r: replies that took longer than their lease of %s and were handed to another run, too: %d.",
+                interest.consumer,
                 lease,
+                lost,
             )
 
 
@@ -117,7 +118,7 @@ def _give_back(claims: Claims, log: Log, error: BaseException) -> None:
         log.warning("Replies could not be given back (%s); this task's next try takes them anyway.", problem)
         return
     if given_back:
-        log.warning("%s: %d replies are not handled and are handed on again.", type(error).__name__, given_back)
+        log.warning("%s: not handled, and handed on again: %d replies.", type(error).__name__, given_back)
 
 
 def _identity(sender: TaskInstanceKey) -> str:

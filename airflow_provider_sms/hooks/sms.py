@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from airflow_provider_sms.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
 
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.gateway.account import Account
     from airflow_provider_sms.gateway.client import SmsClient
+    from airflow_provider_sms.ledger.keys import TaskInstanceKey
     from airflow_provider_sms.policy import Policy
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
+    from airflow_provider_sms.reply_reader import ClaimedReplies
 
 
 class SmsHook(BaseHook):
@@ -125,6 +129,46 @@ class SmsHook(BaseHook):
         """
         return self.get_conn().get_balance()
 
+    def claim_replies(
+        self,
+        consumer: str,
+        *,
+        campaign: str | None = None,
+        pattern: str | None = None,
+        most: int = 1000,
+        since: timedelta = timedelta(days=7),
+        lease: timedelta = timedelta(minutes=15),
+    ) -> AbstractContextManager[ClaimedReplies]:
+        """Take replies to act on; a loop over them in a `with` block.
+
+        .. code-block:: python
+
+            with SmsHook().claim_replies("orders", campaign=campaign) as replies:
+                for reply in replies:
+                    act_on(reply.id, reply.phone, reply.content)
+
+        They are handled when the block ends well. If it raises, or the process dies, all of them are handed on
+        again: to this task's next try at once, to another run when the lease is over. So each is handed on at least
+        once, and its `id` tells whether it was acted on before; `replies.handled(reply)` marks one at once. Runs
+        that read at the same time get different replies. The account does not matter: each reply says which it is.
+
+        :param consumer: a name for what acts on them: each consumer sees every reply.
+        :param campaign: replies to the campaign of this name or key alone; None for all.
+        :param pattern: a regular expression that is searched for in the text, see `SmsReplySensor`; the others stay
+            unhandled.
+        :param most: how many at once, oldest first.
+        :param since: how far back; what is older and unhandled is counted in a warning.
+        :param lease: how long a reply is held by a process that may have died; renewed as the loop goes on.
+        :returns: a context manager; of `IncomingReply`: `id, phone, content, received_at, campaign, taskid, account`.
+        :raises LedgerError: the ledger can not be used, or no receiver has ever run on it.
+
+        Interface document: 2.回执/回复推送接口.
+        """
+        from airflow_provider_sms import reply_reader
+
+        interest = reply_reader.interest(consumer, campaign, pattern, since)
+        return reply_reader.claimed(self.log, interest, _task_instance(), most, lease)
+
     def test_connection(self) -> tuple[bool, str]:
         """Ask the balance once, for the form's *Test* button; never sends.
 
@@ -151,6 +195,19 @@ class SmsHook(BaseHook):
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """The form's extra fields, for Airflow before 3.2."""
         return {name: _widget(field) for name, field in _form()["conn-fields"].items()}
+
+
+def _task_instance() -> TaskInstanceKey | None:
+    """The task instance that this runs in, if it runs in one."""
+    from airflow.providers.common.compat.sdk import get_current_context
+
+    from airflow_provider_sms.ledger.keys import TaskInstanceKey
+
+    try:
+        ti = get_current_context()["ti"]
+    except Exception:  # noqa: BLE001 - its class differs by version
+        return None
+    return TaskInstanceKey(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
 
 
 def find_connection(conn_id: str) -> Connection:

@@ -260,7 +260,7 @@ class SmsReplySensor(LedgerSensor):
 
         campaign, taskids = self._wanted()
         look = looking.at_replies(self.log, campaign=campaign, taskids=taskids, pattern=self.pattern)
-        self.log.info("%s: %d replies that match.", look.target.name, len(look.replies))
+        self.log.info("%s: replies that match: %d.", look.target.name, len(look.replies))
         if not look.replies:
             return Look(look.target, None)
         found = {

@@ -53,7 +53,7 @@ def test_it_returns_ids_and_counts_and_nothing_of_what_they_say(
     assert len(result["replyIds"]) == 100
     assert all(isinstance(each, str) for each in result["replyIds"])
     text = logged()
-    assert "120 replies that match" in text
+    assert "replies that match: 120" in text
     for secret in ("my secret", PHONES[0]):
         assert secret not in str(result) + text
 

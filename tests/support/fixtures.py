@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +59,20 @@ def _new_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ledger_file(_new_ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def ledger_file(_new_ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A ledger of the test's own, which `[sms]` names: a SQLite file."""
     path = Path(shutil.copy(_new_ledger, tmp_path / "ledger.db"))
     monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", f"sqlite:///{path}")
-    return path
+    with _kept_open(path):
+        yield path
+
+
+@contextmanager
+def _kept_open(file: Path) -> Iterator[None]:
+    """Whoever closes a SQLite file as the last one tidies it up, after each single step if nobody else has it open."""
+    with closing(sqlite3.connect(file)) as another:
+        another.execute("SELECT 1 FROM sms_ledger").fetchall()
+        yield
 
 
 @pytest.fixture
@@ -90,7 +101,8 @@ def any_ledger(
     if kind == "sqlite":
         path = shutil.copy(_new_ledger, tmp_path / "any_ledger.db")
         ledger = Ledger(read_url(f"sqlite:///{path}"))
-        yield ledger
+        with _kept_open(Path(path)):
+            yield ledger
         ledger.close()
         return
     if kind not in _served_ledgers:
@@ -147,3 +159,16 @@ def ti() -> TaskInstance:
 @pytest.fixture
 def context(ti: TaskInstance) -> dict[str, Any]:
     return {"ti": ti}
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """All that tasks and hooks have logged until now, in the logging module's way or, on Airflow 3, in structlog's."""
+    caplog.set_level("INFO")
+    seen: list[str] = []
+
+    def logged() -> str:
+        seen.extend(capsys.readouterr())
+        return caplog.text + "".join(seen)
+
+    return logged
