@@ -138,27 +138,30 @@ def remove(connection: Connection, phone: str) -> bool:
 def among(connection: Connection, phones: Collection[str]) -> set[str]:
     """Find which of some phones have opted out.
 
-    :param phones: none of them holds a line break; for many, ask for some 10,000 at a time.
+    :param phones: none of them holds a line break.
     """
-    if not phones:
-        return set()
-    parameters: Any
-    match connection.dialect.name:
-        case "sqlite":
-            parameters = (json.dumps(list(phones)),)
-            # In this order: from each phone to the list's index.
-            statement = (
-                "SELECT listed.phone FROM json_each(?) AS asked CROSS JOIN sms_opt_out AS listed "
-                "ON listed.phone = asked.value"
-            )
-        case "postgresql":
-            parameters = ("\n".join(phones),)
-            # An array: joined with an unnested one, the whole list would be read.
-            statement = "SELECT phone FROM sms_opt_out WHERE phone = ANY (string_to_array(%s, E'\\n'))"
-        case _:
-            parameters = tuple(phones)
-            statement = f"SELECT phone FROM sms_opt_out WHERE phone IN ({', '.join(['%s'] * len(parameters))})"  # noqa: S608
-    return set(connection.exec_driver_sql(statement, parameters).scalars())
+    found: set[str] = set()
+    asked = list(phones)
+    for start in range(0, len(asked), CHUNK):
+        some = asked[start : start + CHUNK]
+        parameters: Any
+        match connection.dialect.name:
+            case "sqlite":
+                parameters = (json.dumps(some),)
+                # In this order: from each phone to the list's index.
+                statement = (
+                    "SELECT listed.phone FROM json_each(?) AS asked CROSS JOIN sms_opt_out AS listed "
+                    "ON listed.phone = asked.value"
+                )
+            case "postgresql":
+                parameters = ("\n".join(some),)
+                # An array: joined with an unnested one, the whole list would be read.
+                statement = "SELECT phone FROM sms_opt_out WHERE phone = ANY (string_to_array(%s, E'\\n'))"
+            case _:
+                parameters = tuple(some)
+                statement = f"SELECT phone FROM sms_opt_out WHERE phone IN ({', '.join(['%s'] * len(some))})"  # noqa: S608
+        found.update(connection.exec_driver_sql(statement, parameters).scalars())
+    return found
 
 
 class Lookup:

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.phones import Reason, storable
+from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
@@ -29,7 +30,6 @@ from airflow_provider_sms.ledger.schema import (
     batch_table,
     campaign_table,
     once_table,
-    opt_out_table,
     recipient_table,
 )
 
@@ -133,15 +133,6 @@ class _Statements:
                 people.c.reason.is_(None),
             )
             .order_by(people.c.position)
-        )
-        self.opted_out: Any = (
-            select(people.c.phone)
-            .where(
-                people.c.campaign_id == campaign_id,
-                people.c.position.between(bindparam("b_first"), bindparam("b_last")),
-                people.c.reason.is_(None),
-            )
-            .join_from(people, opt_out_table, opt_out_table.c.phone == people.c.phone)
         )
         self.check: Any = select(table.c.lease_until, clock.label("now")).where(
             own, table.c.state == BatchState.SENDING
@@ -426,7 +417,7 @@ class Outbox:
         found: dict[str, int] = dict(connection.execute(self._statements.phones, span).all())
         if self._campaign.category == Category.MARKETING:
             # Days may have passed since the plan.
-            opted_out = set(connection.execute(self._statements.opted_out, span).scalars())
+            opted_out = opt_outs.among(connection, found)
             found = self._left_out(connection, row.id, found, opted_out, Reason.OPTED_OUT.value)
         if self._campaign.once_scope is not None and found:
             found = self._take_once(connection, row.id, found)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowTaskTimeout,
-    BaseOperator,
-)
-
 from airflow_provider_sms.gateway.categories import read_category
 from airflow_provider_sms.hooks.sms import SmsHook
+from airflow_provider_sms.operators.approval import SmsApprovalOperator
+from airflow_provider_sms.operators.campaign import (
+    TASK_ID_KEY,
+    CampaignOperator,
+    phones_shown,
+    sender,
+    text_shown,
+    unwrapped,
+    which_try,
+)
 from airflow_provider_sms.policy import (
     MAX_WAIT,
     VALID_FOR,
@@ -34,16 +36,14 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_sms.ledger.keys import TaskInstanceKey
     from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.ledger.views import Report
-    from airflow_provider_sms.planning import Planner, Try
+    from airflow_provider_sms.planning import Planner
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
-TASK_ID_KEY = "taskId"
+__all__ = ["TASK_ID_KEY", "SmsApprovalOperator", "SmsGroupSendOperator"]
 
 
-class SmsGroupSendOperator(BaseOperator):
+class SmsGroupSendOperator(CampaignOperator):
     """
     Send one text to a group of phones, each once, whatever is retried, killed or cleared.
 
@@ -88,6 +88,7 @@ class SmsGroupSendOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("phones", "content", "send_time", "sms_conn_id", "campaign_key")
     template_fields_renderers = {"content": "text"}  # noqa: RUF012
+    shown = {"phones": phones_shown, "content": text_shown}  # noqa: RUF012
     ui_color = "#e3f4e8"
 
     def __init__(
@@ -127,8 +128,6 @@ class SmsGroupSendOperator(BaseOperator):
         # A wrong choice shall show when the DAG is read, not when it is to send.
         self._policy()
         read_category(category)
-        self._stop: Callable[[], None] | None = None
-        self._is_stopped = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send what is left of the campaign, and return the summary.
@@ -147,173 +146,30 @@ class SmsGroupSendOperator(BaseOperator):
         """
         return self._send(context, lambda planner: planner.resume(), waited=event["waited"])
 
-    def on_kill(self) -> None:
-        """Claim nothing more; what is on its way ends within the grace that Airflow gives."""
-        self._is_stopped = True
-        if self._stop is not None:
-            self._stop()
-
     def _policy(self) -> Policy:
         return Policy(**{each.name: getattr(self, each.name) for each in fields(Policy)})
 
     def _send(self, context: Context, find: Callable[[Planner], Campaign], *, waited: float) -> dict[str, Any]:
-        from airflow_provider_sms.gateway.errors import InputError
-        from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
-        from airflow_provider_sms.sending import CampaignError
-        from airflow_provider_sms.settings import SettingsError
-
-        try:
-            return self._send_or_raise(context, find, waited)
-        except LedgerUnreachableError as error:
-            raise _alone(error) from None
-        except AirflowTaskTimeout:
-            # It is no Exception, and ends `dag.test()` of Airflow 2.11 with the task.
-            raise AirflowException(
-                f"execution_timeout ({self.execution_timeout}) is over: nothing more is sent by this try; the next one "
-                "carries on with what is left."
-            ) from None
-        except InputError as error:
-            if error.passes_by_itself:
-                raise _alone(error) from None
-            raise AirflowFailException(str(error)) from None
-        except (LedgerError, SettingsError) as error:
-            raise AirflowFailException(str(error)) from None
-        except CampaignError as error:
-            if error.passes_by_itself:
-                raise _alone(error) from None
-            raise AirflowFailException(str(error)) from None
+        return self._in_words(lambda: self._send_or_raise(context, find, waited))
 
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
-        from airflow_provider_sms import recipients, retention, settings
+        from airflow_provider_sms import recipients, settings
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.planning import Planner, make_order
-        from airflow_provider_sms.sending import Sender
 
-        key = CampaignKey(settings.namespace(), _sender(context), self.campaign_key)
-        with closing(open_for_campaign(self.log, key, _try(context))) as ledger:
+        key = CampaignKey(settings.namespace(), sender(context), self.campaign_key)
+        with closing(open_for_campaign(self.log, key, which_try(context))) as ledger:
             hook = SmsHook(self.sms_conn_id)
             policy = self._policy()
             order = make_order(
                 hook.account,
-                _unwrapped(self.content),
-                _unwrapped(self.send_time),
+                unwrapped(self.content),
+                unwrapped(self.send_time),
                 self.batch_size,
                 self.category,
                 policy=policy,
             )
-            planner = Planner(ledger, key, order, lambda: recipients.stream(_unwrapped(self.phones)), self.log, policy)
-            campaign = find(planner)
-            self.log.info(
-                "Campaign %s: %d phones, segments a text: %d, points at most: %d.",
-                campaign.name,
-                campaign.phones,
-                campaign.segments,
-                campaign.phones * campaign.segments,
-            )
-            sender = Sender(ledger, hook.get_conn(), campaign, policy, self.log, defer=self._defer_for, waited=waited)
-            self._stop = sender.stop
-            if self._is_stopped:
-                sender.stop()
-            report = sender.send(lambda so_far: _push_task_ids(context, so_far))
-            self.log.info("Campaign %s: %s.", report.campaign, report)
-            retention.keep(ledger, self.log)
+            planner = Planner(ledger, key, order, lambda: recipients.stream(unwrapped(self.phones)), self.log, policy)
+            _, report = self._send_planned(context, hook, planner, find, waited)
             return report.summary()
-
-    def _defer_for(self, seconds: float, waited: float) -> None:
-        from airflow_provider_sms.triggers.sms import SmsPauseTrigger
-
-        self.defer(trigger=SmsPauseTrigger(time.time() + seconds, waited), method_name="resume")
-
-    def _do_render_template_fields(
-        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
-    ) -> None:
-        """Render as ever, but show phones in counts, and mask them in texts, wherever Airflow shows fields.
-
-        Both ways into rendering, mapped and not, come through here. A failing template is reported without the
-        value, which Airflow itself would log.
-        """
-        for name, show in _SHOWN.items():
-            if name in template_fields:
-                failure = self._render_masked(parent, name, show, context, jinja_env, seen_oids)
-                if failure is not None:
-                    raise AirflowException(f"{name}: the template fails: {failure}")
-        others = [name for name in template_fields if name not in _SHOWN]
-        super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
-
-    def _render_masked(
-        self, parent: Any, name: str, show: Callable[[Any], str], context: Context, jinja_env: Any, seen_oids: set[int]
-    ) -> str | None:
-        """Render one field; what went wrong is returned, so that no traceback leads through the field's value."""
-        from airflow_provider_sms import recipients
-
-        value = getattr(parent, name)
-        if isinstance(value, _Masked):
-            return None
-        try:
-            rendered = recipients.rendered(
-                value, lambda each: self.render_template(each, context, jinja_env, seen_oids)
-            )
-        except Exception as error:  # noqa: BLE001 - a template may raise anything
-            return f"{type(error).__name__}: {error}"
-        setattr(parent, name, _Masked(rendered, show(rendered)))
-        return None
-
-
-class _Masked:
-    """A rendered value that shows itself without personal data; Airflow stores what `str` gives."""
-
-    def __init__(self, value: Any, shown: str) -> None:
-        self.value = value
-        self._shown = shown
-
-    def __str__(self) -> str:
-        return self._shown
-
-    __repr__ = __str__
-
-
-def _alone(error: Exception) -> Exception:
-    """An error without the way that it came: some tracebacks print every local variable, and those hold phones."""
-    return error.with_traceback(None)
-
-
-def _unwrapped(field: Any) -> Any:
-    return field.value if isinstance(field, _Masked) else field
-
-
-def _phones_shown(phones: Any) -> str:
-    from airflow_provider_sms import recipients
-
-    return recipients.shown(phones)
-
-
-def _content_shown(content: Any) -> str:
-    from airflow_provider_sms.gateway.phones import mask_inside
-
-    return mask_inside(str(content))
-
-
-_SHOWN: dict[str, Callable[[Any], str]] = {"phones": _phones_shown, "content": _content_shown}
-
-
-def _sender(context: Context) -> TaskInstanceKey:
-    from airflow_provider_sms.ledger.keys import TaskInstanceKey
-
-    ti = context["ti"]
-    map_index = -1 if ti.map_index is None else ti.map_index
-    return TaskInstanceKey(ti.dag_id, ti.run_id, ti.task_id, map_index)
-
-
-def _try(context: Context) -> Try:
-    from airflow_provider_sms.planning import Try
-
-    run = context.get("dag_run")
-    # Clearing a run gives it a new start; the earliest of its times is the one that counts.
-    began = [getattr(run, name, None) for name in ("run_after", "queued_at", "start_date")]
-    return Try(context["ti"].try_number or 1, min((time for time in began if time is not None), default=None))
-
-
-def _push_task_ids(context: Context, report: Report) -> None:
-    ids = list(report.task_ids)
-    context["ti"].xcom_push(key=TASK_ID_KEY, value=ids if report.batches > 1 else ids[0])

@@ -74,6 +74,12 @@ class TestTheList:
             assert opt_outs.among(connection, [*PHONES[:5], "", "not a phone %s '\"\\", "号码"]) == {PHONES[3]}
             assert opt_outs.among(connection, []) == set()
 
+    def test_many_are_asked_about_in_chunks(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        opt_out(ledger, PHONES[0], PHONES[9])
+        monkeypatch.setattr(opt_outs, "CHUNK", 3)
+        with ledger.reading() as connection:
+            assert opt_outs.among(connection, PHONES) == {PHONES[0], PHONES[9]}
+
     def test_a_long_one_is_read_in_chunks(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         opt_out(ledger, *PHONES[:5])
         monkeypatch.setattr(opt_outs, "CHUNK", 2)
