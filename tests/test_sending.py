@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_provider_sms import sending
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
@@ -96,6 +97,10 @@ class TestAccepted:
 
 
 class TestProgress:
+    @pytest.fixture(autouse=True)
+    def looks_often(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sending, "TELL_INTERVAL", 0.01)
+
     def lines(self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture, seconds: float) -> list[str]:
         """What is said while five batches take so many seconds each."""
         passed = 0.0
