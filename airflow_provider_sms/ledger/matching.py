@@ -14,14 +14,22 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, exists, func, literal_column, or_, select, text, update
+from sqlalchemy import and_, delete, exists, func, literal_column, select, text, update
 
 from airflow_provider_sms.gateway.receipts import cause, outcome
 from airflow_provider_sms.ledger import matching_sql as sql
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.matching_sql import NewPush
 from airflow_provider_sms.ledger.phonebook import NOBODY, Batch, Key, Phonebook
-from airflow_provider_sms.ledger.schema import BatchState, Matching, batch_table, receipt_table, reply_table
+from airflow_provider_sms.ledger.schema import (
+    BatchState,
+    Matching,
+    batch_table,
+    delivery_count_table,
+    delivery_table,
+    receipt_table,
+    reply_table,
+)
 from airflow_provider_sms.ledger.tally import Phone, Tally
 
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ _SWEPT_AT_ONCE = 20_000
 _SWEEP_SECONDS = 0.5
 _PAUSE = 0.05
 # As the partial indexes have it: a parameter would hide from the database that they hold what is asked for.
-_UNOWNED: Any = literal_column(f"'{Matching.UNOWNED.value}'")
+UNOWNED: Any = literal_column(f"'{Matching.UNOWNED.value}'")
 
 OptsOut = Callable[[str], bool]
 
@@ -69,8 +77,7 @@ class Matcher:
         """
         looked = 0
         with self._ledger.reading() as connection:
-            are_receipts = sql.is_anything_new(connection, RECEIPTS, self._after)
-            are_replies = self._opts_out is not None and sql.is_anything_new(connection, REPLIES, 0)
+            are_receipts, are_replies = self._are_new(connection)
         for is_new, step in ((are_receipts, self._look_at_receipts), (are_replies, self._look_at_replies)):
             if not is_new:
                 continue
@@ -78,6 +85,7 @@ class Matcher:
             if unread:
                 # Beside all others, not in their way.
                 with self._ledger.reading() as connection:
+                    sql.use_indexes(self._ledger.kind, connection)
                     self._phonebook.read(self._ledger.kind, connection, unread)
                 done += step(most)[0]
             looked += done
@@ -86,9 +94,12 @@ class Matcher:
     def is_anything_new(self) -> bool:
         """Whether there is a push that nobody has looked at."""
         with self._ledger.reading() as connection:
-            return sql.is_anything_new(connection, RECEIPTS, self._after) or (
-                self._opts_out is not None and sql.is_anything_new(connection, REPLIES, 0)
-            )
+            return any(self._are_new(connection))
+
+    def _are_new(self, connection: Connection) -> tuple[bool, bool]:
+        kind = self._ledger.kind
+        replies = self._opts_out is not None and sql.is_anything_new(kind, connection, REPLIES, 0)
+        return sql.is_anything_new(kind, connection, RECEIPTS, self._after), replies
 
     def revisit(self) -> int:
         """Let pushes be looked at again that came before their taskId had an owner.
@@ -138,7 +149,7 @@ class Matcher:
             if not rows and self._after:
                 rows = sql.new_pushes(kind, connection, RECEIPTS, 0, most)
             unread = self._read_phones(connection, rows)
-            marks, found = self._find(rows)
+            marks, found = self._find(rows, self._purged(connection, rows))
             tally = Tally(sql.verdicts(kind, connection, {phone for *_, phone in found}))
             for row, batch_id, phone in found:
                 said = outcome(row[2])
@@ -152,7 +163,12 @@ class Matcher:
         self._after = rows[-1][0] if looked >= most and not unread else 0
         return looked, unread
 
-    def _find(self, rows: Sequence[Any]) -> tuple[dict[str, list[int]], list[tuple[Any, int, Phone]]]:
+    def _purged(self, connection: Connection, rows: Sequence[Any]) -> set[int]:
+        # A batch's phones may be remembered from before.
+        campaign_ids = {row[5] for row in rows if row[4] is not None}
+        return sql.purged(self._ledger.kind, connection, campaign_ids) if campaign_ids else set()
+
+    def _find(self, rows: Sequence[Any], purged: set[int]) -> tuple[dict[str, list[int]], list[tuple[Any, int, Phone]]]:
         """Find whom receipts are about; what has no phone here is marked at once, what has no batch read is left."""
         marks: dict[str, list[int]] = {}
         found: list[tuple[Any, int, Phone]] = []
@@ -169,12 +185,12 @@ class Matcher:
                 while at < end and rows[at][0] == number:
                     same.append(NewPush._make(rows[at]))
                     at += 1
-                row = self._rightful(same)
+                row = self._rightful(same, purged)
                 batch_id = row[4]
             if batch_id is None:
                 marks.setdefault(unowned, []).append(number)
                 continue
-            batch = NOBODY if row[6] == -1 else get((batch_id, row[6]))
+            batch = NOBODY if row[5] in purged else get((batch_id, row[6]))
             if batch is None:
                 continue
             position = batch.find(row[1])
@@ -184,20 +200,21 @@ class Matcher:
                 found.append((row, batch_id, (row[5], position)))
         return marks, found
 
-    def _rightful(self, rows: Sequence[NewPush]) -> NewPush:
+    def _rightful(self, rows: Sequence[NewPush], purged: set[int]) -> NewPush:
         """Of several batches with one taskId the one that has the phone; of several such, its account's, the oldest."""
 
         def rank(row: NewPush) -> tuple[bool, bool, int]:
-            batch = self._batch(row)
+            batch = self._batch(row, purged)
             return batch is None or batch.find(row.mobile) is None, not row.is_account_s, row.batch_id or 0
 
-        unread = [row for row in rows if self._batch(row) is None]
-        return unread[0] if unread else min(rows, key=rank)
+        owners = [row for row in rows if row.batch_id is not None] or rows
+        unread = [row for row in owners if self._batch(row, purged) is None]
+        return unread[0] if unread else min(owners, key=rank)
 
-    def _batch(self, row: NewPush) -> Batch | None:
+    def _batch(self, row: NewPush, purged: set[int]) -> Batch | None:
         if row.batch_id is None or row.attempt is None:
             return None
-        return NOBODY if row.attempt == -1 else self._phonebook.get((row.batch_id, row.attempt))
+        return NOBODY if row.campaign_id in purged else self._phonebook.get((row.batch_id, row.attempt))
 
     def _read_phones(self, connection: Connection, rows: Sequence[Any]) -> list[Key]:
         """Read the phones of a few batches; of many later.
@@ -205,7 +222,7 @@ class Matcher:
         :returns: the batches that it has not read.
         """
         get = self._phonebook.get
-        keys: dict[Key, None] = dict.fromkeys((row[4], row[6]) for row in rows if row[6] is not None and row[6] != -1)
+        keys: dict[Key, None] = dict.fromkeys((row[4], row[6]) for row in rows if row[4] is not None)
         unread = [key for key in keys if get(key) is None]
         if 0 < len(unread) <= _READ_IN_PLACE:
             self._phonebook.read(self._ledger.kind, connection, unread)
@@ -220,10 +237,11 @@ class Matcher:
                 return 0, []
             rows = sql.new_pushes(self._ledger.kind, connection, REPLIES, 0, min(most, _REPLIES_AT_ONCE))
             unread = self._read_phones(connection, rows)
+            purged = self._purged(connection, rows)
             values: list[dict[str, Any]] = []
             for number, same in groupby(map(NewPush._make, rows), key=itemgetter(0)):
-                row = self._rightful(list(same))
-                batch = self._batch(row)
+                row = self._rightful(list(same), purged)
+                batch = self._batch(row, purged)
                 if batch is None and row.batch_id is not None:
                     continue
                 phone = None if batch is None else batch.phone(row.mobile)
@@ -267,6 +285,7 @@ def alone(ledger: Ledger) -> Iterator[Connection | None]:
     with ledger.writing() as connection:
         # SQLite has one writer at a time by itself.
         if ledger.kind == "sqlite" or connection.execute(text(f"{_HOLD} SKIP LOCKED")).first() is not None:
+            sql.use_indexes(ledger.kind, connection)
             yield connection
         else:
             yield None
@@ -288,19 +307,34 @@ def bring_in(connection: Connection, taskid: str) -> int:
     """
     count = 0
     for table in (receipt_table, reply_table):
-        stray = and_(table.c.taskid == taskid, table.c.matching == _UNOWNED)
+        stray = and_(table.c.taskid == taskid, table.c.matching == UNOWNED)
         count += connection.execute(update(table).where(stray).values(matching=None)).rowcount
     return count
+
+
+def let_go(connection: Connection, campaign_id: int, batch_id: int, taskid: str | None) -> None:
+    """Take back what pushes have said of a batch that is not theirs after all; they are looked at again.
+
+    :param taskid: what the batch was called by; None if nobody knew.
+    """
+    of_batch = and_(delivery_count_table.c.campaign_id == campaign_id, delivery_count_table.c.batch_id == batch_id)
+    connection.execute(delete(delivery_count_table).where(of_batch))
+    connection.execute(delete(delivery_table).where(delivery_table.c.batch_id == batch_id))
+    if taskid is not None:
+        connection.execute(update(receipt_table).where(receipt_table.c.taskid == taskid).values(matching=None))
+        anew = {"matching": None, "campaign_id": None, "phone": None}
+        connection.execute(update(reply_table).where(reply_table.c.taskid == taskid).values(**anew))
 
 
 def _strays(connection: Connection, which: Any) -> set[str]:
     """TaskIds of accepted batches that pushes have come for before they had an owner."""
     table = batch_table
-    strays = [
-        exists().where(push.c.taskid == table.c.taskid, push.c.matching == _UNOWNED)
-        for push in (receipt_table, reply_table)
-    ]
-    query = select(table.c.taskid).where(
-        which, table.c.state == BatchState.ACCEPTED, table.c.taskid.is_not(None), or_(*strays)
-    )
-    return set(connection.execute(query).scalars())
+    taskids: set[str] = set()
+    for push in (receipt_table, reply_table):
+        # Of replies there is one index on what they are marked with, and a better one on their taskId.
+        mark: Any = push.c.matching if push is receipt_table else func.coalesce(push.c.matching, "")
+        stray = exists().where(push.c.taskid == table.c.taskid, mark == UNOWNED)
+        # Which state it is in is no condition: as one it would be taken for a better one than the time.
+        query = select(table.c.taskid, table.c.state).where(which, table.c.taskid.is_not(None), stray)
+        taskids |= {row.taskid for row in connection.execute(query) if row.state == BatchState.ACCEPTED}
+    return taskids

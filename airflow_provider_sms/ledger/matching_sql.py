@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
+_AT_ONCE = 900
+
+
 class NewPush(NamedTuple):
     """A receipt or a reply that nobody has looked at, and a batch that has its taskId; one row for each such batch.
 
     :param says: what a receipt's status and a reply's content is.
     :param hint: what a receipt's code and the account that a reply came for is.
-    :param attempt: the batch's; -1 if its phones were removed; None if there is no batch.
+    :param batch_id: None if there is none, or it is not accepted.
     :param is_account_s: whether it came to the address of the batch's account, as far as addresses tell.
     """
 
@@ -37,10 +40,19 @@ class NewPush(NamedTuple):
     is_account_s: int | None
 
 
-def is_anything_new(connection: Connection, table: str, after: int) -> bool:
-    """Whether there is any receipt, or reply, that nobody has looked at; those behind an id are looked for first."""
+def use_indexes(kind: str, connection: Connection) -> None:
+    """Have this transaction find things by their index, also in a table whose size the database does not know yet."""
+    if kind == "postgresql":
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+
+
+def is_anything_new(kind: str, connection: Connection, table: str, after: int) -> bool:
+    """Whether there is any receipt, or reply, that nobody has looked at; those behind an id are looked for first.
+
+    :param kind: the ledger's.
+    """
     for first in (after, 0) if after else (0,):
-        if connection.execute(text(_IS_NEW[table]), {"after": first}).first() is not None:
+        if connection.execute(text(_IS_NEW[kind][table]), {"after": first}).first() is not None:
             return True
     return False
 
@@ -52,12 +64,8 @@ def new_pushes(kind: str, connection: Connection, table: str, after: int, most: 
     :param after: behind this id.
     :returns: rows as `NewPush` has them, in order; to make objects of them all takes its time.
     """
-    values = {"after": after, "most": most}
-    if kind == "sqlite":
-        found = connection.execute(text(_NEW_AS_ONE[table]), values).scalar()
-        rows: list[Any] = json.loads(found or "[]")
-    else:
-        rows = list(connection.execute(text(_NEW[table]), values).all())
+    found = connection.execute(text(_NEW[kind][table].format(most=most)), {"after": after})
+    rows: list[Any] = json.loads(found.scalar() or "[]") if kind == "sqlite" else list(found.all())
     # They mostly are in that order.
     rows.sort(key=lambda row: row[0])
     return rows
@@ -72,18 +80,20 @@ def verdicts(kind: str, connection: Connection, phones: Iterable[Phone]) -> dict
         return {}
     if kind == "sqlite":
         found = connection.execute(text(_KNOWN_AS_ONE), {"positions": lists.compact(positions)}).scalar()
-        rows = json.loads(found or "[]")
+        rows: list[Any] = json.loads(found or "[]")
     elif kind == "postgresql":
         pairs = [(campaign_id, position) for campaign_id, of_it in positions.items() for position in of_it]
         values = {"campaigns": lists.numbers(each[0] for each in pairs)}
         values["positions"] = lists.numbers(each[1] for each in pairs)
-        rows = connection.execute(text(_KNOWN_UNNESTED), values).all()
+        rows = list(connection.execute(text(_KNOWN_UNNESTED), values).all())
     else:
-        some = [
-            f"(campaign_id = {campaign_id} AND position IN ({','.join(map(str, of_it))}))"
-            for campaign_id, of_it in positions.items()
-        ]
-        rows = connection.execute(text(f"{_KNOWN} WHERE {' OR '.join(some)}")).all()
+        rows = []
+        for campaign_id, of_it in positions.items():
+            # A longer list MariaDB takes for a table, and reads the campaign's whole one beside it.
+            for start in range(0, len(of_it), _AT_ONCE):
+                some = ",".join(map(str, of_it[start : start + _AT_ONCE]))
+                these = f"WHERE campaign_id = {campaign_id} AND position IN ({some})"
+                rows += connection.execute(text(f"{_KNOWN} {these}")).all()
     return {(row[0], row[1]): Verdict(*row[2:]) for row in rows}
 
 
@@ -127,6 +137,13 @@ def count(kind: str, connection: Connection, counts: Mapping[tuple[int, int, str
         connection.exec_driver_sql(_COUNT_VALUES, rows)
 
 
+def purged(kind: str, connection: Connection, campaign_ids: Iterable[int]) -> set[int]:
+    """Which of these campaigns have no phones any more: they were removed."""
+    them, value = lists.one_of(kind, "ids", campaign_ids)
+    query = f"SELECT id FROM sms_campaign WHERE purged_at IS NOT NULL AND id {them}"  # noqa: S608
+    return set(connection.execute(text(query), value).scalars())
+
+
 def mark_receipts(kind: str, connection: Connection, matching: Mapping[str, Sequence[int]]) -> None:
     """Note that receipts were looked at.
 
@@ -148,29 +165,40 @@ def mark_replies(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
         )
 
 
-def _new(table: str, says: str, hint: str, columns: str) -> str:
+def _new(table: str, says: str, hint: str, columns: str, index: str = "") -> str:
     # The inner query first: it takes a few of the new ones, in their order, out of an index that holds no others.
+    # PostgreSQL sees that order only if it is told the whole of it. A number in the text, not a parameter: SQLite
+    # would plan for millions. Whether the batch is accepted is no condition: that would look like a better one.
     return f"""
 SELECT {columns}
-FROM (SELECT id, account, mobile, taskid, {says} AS says, {hint} AS hint FROM {table}
-      WHERE matching IS NULL AND id > :after ORDER BY id LIMIT :most) push
-LEFT JOIN sms_batch batch ON batch.taskid = push.taskid AND batch.state = 'accepted'
-LEFT JOIN sms_campaign campaign ON campaign.id = batch.campaign_id
+FROM (SELECT id, account, mobile, taskid, {says} AS says, {hint} AS hint FROM {table}{index}
+      WHERE matching IS NULL AND id > :after ORDER BY matching, id LIMIT {{most}}) push
+LEFT JOIN sms_batch batch ON batch.taskid = push.taskid
 """  # noqa: S608 - names of our own
 
 
-_COLUMNS = """push.id, push.mobile, push.says, push.hint, batch.id, batch.campaign_id,
-       CASE WHEN campaign.purged_at IS NULL THEN batch.attempt ELSE -1 END,
+_COLUMNS = """push.id, push.mobile, push.says, push.hint,
+       CASE WHEN batch.state = 'accepted' THEN batch.id END, batch.campaign_id, batch.attempt,
        CASE WHEN push.account = batch.account THEN 1 ELSE 0 END"""
 _READ = {"sms_receipt": ("status", "code"), "sms_reply": ("content", "account")}
-_NEW = {table: _new(table, *fields, _COLUMNS) for table, fields in _READ.items()}
-# All in one value: for each row the thread would give Python away and wait to get it back.
-_NEW_AS_ONE = {
-    table: _new(table, *fields, f"json_group_array(json_array({_COLUMNS}))") for table, fields in _READ.items()
+# MySQL would rather walk through all that was ever pushed.
+_BY_INDEX = {
+    "sms_receipt": " FORCE INDEX (sms_receipt_new)",
+    "sms_reply": " FORCE INDEX (ix_sms_reply_matching)",
+}
+_NEW = {
+    # All in one value: for each row the thread would give Python away and wait to get it back.
+    "sqlite": {each: _new(each, *of, f"json_group_array(json_array({_COLUMNS}))") for each, of in _READ.items()},
+    "postgresql": {each: _new(each, *of, _COLUMNS) for each, of in _READ.items()},
+    "mysql": {each: _new(each, *of, _COLUMNS, _BY_INDEX[each]) for each, of in _READ.items()},
 }
 _IS_NEW = {
-    table: f"SELECT id FROM {table} WHERE matching IS NULL AND id > :after ORDER BY id LIMIT 1"  # noqa: S608
-    for table in _READ
+    kind: {
+        each: f"SELECT id FROM {each}{_BY_INDEX[each] if kind == 'mysql' else ''} "  # noqa: S608
+        "WHERE matching IS NULL AND id > :after ORDER BY matching, id LIMIT 1"
+        for each in _READ
+    }
+    for kind in _NEW
 }
 
 _VERDICT = "known.campaign_id, known.position, known.batch_id, known.outcome, known.cause, known.receipt_id, "

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_PHONES = 2_000_000
 _AT_ONCE = 20_000
+_LONGEST = 16_000_000
 # A phone has 35 bits; below it is its place in the batch.
 _BITS = 28
 _PLACE = (1 << _BITS) - 1
@@ -121,28 +122,39 @@ class Phonebook:
 
         :param kind: the ledger's.
         """
-        for ids in self._in_parts(kind, connection, [key[0] for key in keys]):
-            them, value = lists.one_of(kind, "ids", ids)
+        for part in self._in_parts(kind, connection, [key[0] for key in keys]):
             if kind == "mysql":
-                connection.execute(text("SET SESSION group_concat_max_len = 16000000"))
+                self._read_one_by_one(connection, part)
+                continue
+            them, value = lists.one_of(kind, "ids", [row.id for row in part])
             for row in connection.execute(text(_PHONES[kind].format(them=them)), value):
-                self._keep((row[0], row[1]), Batch(row[2], _numbers(row[3], row[4])))
+                self._keep((row[0], row[1]), Batch(row[2], json.loads(f"[{row[3] or ''}]")))
 
-    def _in_parts(self, kind: str, connection: Connection, ids: Sequence[int]) -> Iterator[list[int]]:
+    def _read_one_by_one(self, connection: Connection, rows: Sequence[Any]) -> None:
+        # With the borders in another table MySQL reads the whole campaign for each batch.
+        connection.execute(text(f"SET SESSION group_concat_max_len = {_LONGEST}"))
+        for row in rows:
+            of_batch = {"campaign": row.campaign_id, "first": row.first_position, "last": row.last_position}
+            found = connection.execute(text(_PHONES_OF_ONE), of_batch).scalar() or ""
+            if len(found) >= _LONGEST:
+                raise LedgerError(f"Batch {row.id}: it has too many phones to be looked at on MySQL.")
+            self._keep((row.id, row.attempt), Batch(row.first_position, json.loads(f"[{found}]")))
+
+    def _in_parts(self, kind: str, connection: Connection, ids: Sequence[int]) -> Iterator[list[Any]]:
         """Cut batches so that no part holds Python for long."""
         them, value = lists.one_of(kind, "ids", ids)
-        sizes = connection.execute(text(f"SELECT id, phones FROM sms_batch WHERE id {them}"), value).all()  # noqa: S608
-        part: list[int] = []
+        rows = connection.execute(text(_BATCHES.format(them=them)), value).all()
+        part: list[Any] = []
         phones = total = 0
-        for number, size in sorted(sizes):
-            if part and phones + size > _AT_ONCE:
+        for row in sorted(rows, key=lambda row: row.id):
+            if part and phones + row.phones > _AT_ONCE:
                 yield part
                 part, phones = [], 0
-            if total and total + size > self._most:
+            if total and total + row.phones > self._most:
                 break
-            part.append(number)
-            phones += size
-            total += size
+            part.append(row)
+            phones += row.phones
+            total += row.phones
         if part:
             yield part
 
@@ -155,37 +167,22 @@ class Phonebook:
             self._phones -= len(self._batches.popitem(last=False)[1])
 
 
-def _numbers(found: str | None, count: int | None) -> list[int]:
-    numbers: list[int] = json.loads(f"[{found or ''}]")
-    if count is not None and len(numbers) != count:
-        raise LedgerError("The ledger cuts a batch's phones short.")
-    return numbers
-
-
-def _select(phone: str, joined: str, *, is_phone: str = "", count: str = "NULL") -> str:
-    number = f"(({phone} << {_BITS}) | (person.position - batch.first_position))"
-    of_batch = (
-        "FROM sms_recipient person WHERE person.campaign_id = batch.campaign_id "
-        f"AND person.position BETWEEN batch.first_position AND batch.last_position AND person.reason IS NULL{is_phone}"
-    )
-    return (
-        f"SELECT batch.id, batch.attempt, batch.first_position, (SELECT {joined.format(number=number)} {of_batch}), "  # noqa: S608
-        f"{count.format(of_batch=of_batch)} FROM sms_batch batch WHERE batch.id {{them}}"
-    )
-
-
+_OF_BATCH = """FROM sms_recipient person WHERE person.campaign_id = batch.campaign_id
+AND person.position BETWEEN batch.first_position AND batch.last_position AND person.reason IS NULL"""
+_BATCHES = "SELECT id, attempt, campaign_id, first_position, last_position, phones FROM sms_batch WHERE id {them}"
 _PHONES = {
-    "sqlite": _select("CAST(person.phone AS INTEGER)", "group_concat({number}, ',')"),
-    "postgresql": _select(
-        "CAST(person.phone AS bigint)",
-        "string_agg(CAST({number} AS text), ',')",
-        # What is no number would end every look at the receipts of that batch.
-        is_phone=" AND person.phone BETWEEN '1' AND '2' AND length(person.phone) = 11 AND person.phone !~ '[^0-9]'",
-    ),
-    "mysql": _select(
-        "CAST(person.phone AS UNSIGNED)",
-        "GROUP_CONCAT({number} SEPARATOR ',')",
-        # What is too long it cuts.
-        count="(SELECT count(*) {of_batch})",
-    ),
+    "sqlite": f"""
+SELECT batch.id, batch.attempt, batch.first_position, (SELECT group_concat(
+    (CAST(person.phone AS INTEGER) << {_BITS}) | (person.position - batch.first_position), ',') {_OF_BATCH})
+FROM sms_batch batch WHERE batch.id {{them}}""",  # noqa: S608 - names and numbers of our own
+    # What is no number would end every look at the receipts of that batch.
+    "postgresql": f"""
+SELECT batch.id, batch.attempt, batch.first_position, (SELECT string_agg(CAST(
+    (CAST(person.phone AS bigint) << {_BITS}) | (person.position - batch.first_position) AS text), ',') {_OF_BATCH}
+    AND length(person.phone) = 11 AND person.phone !~ '[^0-9]')
+FROM sms_batch batch WHERE batch.id {{them}}""",  # noqa: S608
 }
+_PHONES_OF_ONE = f"""
+SELECT GROUP_CONCAT((CAST(phone AS UNSIGNED) << {_BITS}) | (position - :first) SEPARATOR ',')
+FROM sms_recipient WHERE campaign_id = :campaign AND position BETWEEN :first AND :last AND reason IS NULL
+"""  # noqa: S608
