@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, exists, func, or_, select, update
 
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
+from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans, remove_recipients
 from airflow_provider_sms.ledger.schema import (
@@ -262,7 +263,7 @@ def _bury(ledger: Ledger, campaign_id: int, before: datetime) -> int:
             .values(
                 state=BatchState.IN_DOUBT,
                 settled_at=ledger.clock,
-                refusal="OwnerGone",
+                refusal=OWNER_GONE,
                 message="The process that was sending it ended without a word.",
             )
         )
