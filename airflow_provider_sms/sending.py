@@ -118,6 +118,7 @@ class Sender:
     :param defer: leaves the process for the given seconds, by raising, and is told how long this try has waited by
         then; None to wait in the process.
     :param waited: seconds that this try has waited already.
+    :param default_account: tells the App ID of `sms_default`, if that is to be had: see `evidence.look`.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Sender:
         pause: Callable[[float], object] | None = None,
         defer: Callable[[float, float], None] | None = None,
         waited: float = 0.0,
+        default_account: Callable[[], str | None] = lambda: None,
         now: Callable[[], datetime] = times.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -144,6 +146,7 @@ class Sender:
         self._pause = pause or time.sleep
         self._defer = defer
         self._waited = waited
+        self._default_account = default_account
         self._now = now
         self._clock = clock
         self._owner = own_name()
@@ -465,7 +468,7 @@ class Sender:
     def _is_still_in_doubt(self) -> bool:
         if not self._client.account.exclusive_account:
             return True
-        for found in evidence.adopt(self._ledger, self._campaign.id):
+        for found in evidence.adopt(self._ledger, self._campaign.id, self._default_account()):
             self._log.info("Batch %d was sent: a receipt or reply names it, taskId %s.", found.number, found.taskid)
         return bool(self._outbox.in_doubt())
 

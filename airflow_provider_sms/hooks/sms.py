@@ -72,6 +72,20 @@ class SmsHook(BaseHook):
         """
         return self._client
 
+    def default_account(self) -> str | None:
+        """Tell the App ID of `sms_default`: addresses for pushes without an account id stand for it.
+
+        :returns: None if there is no such connection, or it can not be used.
+        """
+        from airflow_provider_sms.gateway.errors import AccountError
+
+        if self.sms_conn_id == self.default_conn_name:
+            return self.account.app_id
+        try:
+            return read_account(find_connection(self.default_conn_name)).app_id
+        except (AirflowNotFoundException, AccountError):
+            return None
+
     def send_group(
         self,
         phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path,
@@ -116,7 +130,8 @@ class SmsHook(BaseHook):
             order = make_order(self.account, content, send_time, batch_size, category, policy=policy)
             planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
             campaign = planner.plan()
-            report = Sender(ledger, self.get_conn(), campaign, policy, self.log).send()
+            client, default = self.get_conn(), self.default_account
+            report = Sender(ledger, client, campaign, policy, self.log, default_account=default).send()
             retention.keep(ledger, self.log)
             return report.summary()
 

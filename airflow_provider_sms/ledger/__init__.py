@@ -6,6 +6,9 @@ migrations  how the tables came about; `versions` says whether the code and the 
 owners      which process holds a claim, and whether it is provably dead
 plans       a campaign's plan, stored whole or not at all
 outbox      claim a batch, settle it
+matching    which batch and phone a push is about, counted once: `tally` decides, `phonebook` finds the phone,
+            `matching_sql` reads and writes, `ownership` is for taskIds that get or lose an owner
+deliveries  how many phones have got their text, read from counts
 evidence    what receipts and replies say about batches in doubt
 views       what people and reports read
 verdicts    what people find out about batches in doubt

@@ -7,29 +7,21 @@ commit that was not heard of may be repeated. Knows no wire and no Airflow.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, exists, func, literal_column, select, text, update
+from sqlalchemy import func, select
 
 from airflow_provider_sms.gateway.receipts import cause, outcome
 from airflow_provider_sms.ledger import matching_sql as sql
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.matching_sql import NewPush
+from airflow_provider_sms.ledger.ownership import alone, bring_in, strays
 from airflow_provider_sms.ledger.phonebook import NOBODY, Batch, Key, Phonebook
-from airflow_provider_sms.ledger.schema import (
-    BatchState,
-    Matching,
-    batch_table,
-    delivery_count_table,
-    delivery_table,
-    receipt_table,
-    reply_table,
-)
+from airflow_provider_sms.ledger.schema import Matching, batch_table, receipt_table, reply_table
 from airflow_provider_sms.ledger.tally import Phone, Tally
 
 if TYPE_CHECKING:
@@ -45,9 +37,6 @@ _LATELY = timedelta(minutes=5)
 _SWEPT_AT_ONCE = 20_000
 _SWEEP_SECONDS = 0.5
 _PAUSE = 0.05
-# As the partial indexes have it: a parameter would hide from the database that they hold what is asked for.
-UNOWNED: Any = literal_column(f"'{Matching.UNOWNED.value}'")
-
 OptsOut = Callable[[str], bool]
 
 
@@ -112,7 +101,7 @@ class Matcher:
         with self._ledger.reading() as connection:
             now = self._ledger.now(connection)
             lately = batch_table.c.settled_at >= (self._seen or now) - _LATELY
-            taskids = _strays(connection, lately)
+            taskids = strays(connection, lately)
             taskids |= self._sweep(connection)
         revisited = 0
         if taskids:
@@ -130,7 +119,7 @@ class Matcher:
         last = connection.execute(select(func.max(batch_table.c.id))).scalar() or 0
         while self._swept <= last and time.monotonic() - began < _SWEEP_SECONDS:
             end = self._swept + _SWEPT_AT_ONCE
-            taskids |= _strays(connection, batch_table.c.id.between(self._swept, end - 1))
+            taskids |= strays(connection, batch_table.c.id.between(self._swept, end - 1))
             self._swept = end
         if self._swept > last:
             self._swept = None
@@ -145,6 +134,7 @@ class Matcher:
             if connection is None:
                 return 0, []
             kind = self._ledger.kind
+            sql.use_indexes(kind, connection)
             rows = sql.new_pushes(kind, connection, RECEIPTS, self._after, most)
             if not rows and self._after:
                 rows = sql.new_pushes(kind, connection, RECEIPTS, 0, most)
@@ -235,6 +225,7 @@ class Matcher:
         with alone(self._ledger) as connection:
             if connection is None:
                 return 0, []
+            sql.use_indexes(self._ledger.kind, connection)
             rows = sql.new_pushes(self._ledger.kind, connection, REPLIES, 0, min(most, _REPLIES_AT_ONCE))
             unread = self._read_phones(connection, rows)
             purged = self._purged(connection, rows)
@@ -277,64 +268,3 @@ def settle(ledger: Ledger, opts_out: OptsOut | None, seconds: float = 30.0) -> N
                 return
             # Another process is at it.
             time.sleep(_PAUSE)
-
-
-@contextmanager
-def alone(ledger: Ledger) -> Iterator[Connection | None]:
-    """A transaction in which nobody else matches; None if somebody else does."""
-    with ledger.writing() as connection:
-        # SQLite has one writer at a time by itself.
-        if ledger.kind == "sqlite" or connection.execute(text(f"{_HOLD} SKIP LOCKED")).first() is not None:
-            sql.use_indexes(ledger.kind, connection)
-            yield connection
-        else:
-            yield None
-
-
-def hold(ledger: Ledger, connection: Connection) -> None:
-    """Wait until nobody matches, and let nobody until the end of the transaction; before any other lock of it."""
-    if ledger.kind != "sqlite":
-        connection.execute(text(_HOLD))
-
-
-_HOLD = "SELECT id FROM sms_ledger WHERE id = 1 FOR UPDATE"
-
-
-def bring_in(connection: Connection, taskid: str) -> int:
-    """Let the pushes of a taskId that nobody owned be looked at again.
-
-    :returns: how many.
-    """
-    count = 0
-    for table in (receipt_table, reply_table):
-        stray = and_(table.c.taskid == taskid, table.c.matching == UNOWNED)
-        count += connection.execute(update(table).where(stray).values(matching=None)).rowcount
-    return count
-
-
-def let_go(connection: Connection, campaign_id: int, batch_id: int, taskid: str | None) -> None:
-    """Take back what pushes have said of a batch that is not theirs after all; they are looked at again.
-
-    :param taskid: what the batch was called by; None if nobody knew.
-    """
-    of_batch = and_(delivery_count_table.c.campaign_id == campaign_id, delivery_count_table.c.batch_id == batch_id)
-    connection.execute(delete(delivery_count_table).where(of_batch))
-    connection.execute(delete(delivery_table).where(delivery_table.c.batch_id == batch_id))
-    if taskid is not None:
-        connection.execute(update(receipt_table).where(receipt_table.c.taskid == taskid).values(matching=None))
-        anew = {"matching": None, "campaign_id": None, "phone": None}
-        connection.execute(update(reply_table).where(reply_table.c.taskid == taskid).values(**anew))
-
-
-def _strays(connection: Connection, which: Any) -> set[str]:
-    """TaskIds of accepted batches that pushes have come for before they had an owner."""
-    table = batch_table
-    taskids: set[str] = set()
-    for push in (receipt_table, reply_table):
-        # Of replies there is one index on what they are marked with, and a better one on their taskId.
-        mark: Any = push.c.matching if push is receipt_table else func.coalesce(push.c.matching, "")
-        stray = exists().where(push.c.taskid == table.c.taskid, mark == UNOWNED)
-        # Which state it is in is no condition: as one it would be taken for a better one than the time.
-        query = select(table.c.taskid, table.c.state).where(which, table.c.taskid.is_not(None), stray)
-        taskids |= {row.taskid for row in connection.execute(query) if row.state == BatchState.ACCEPTED}
-    return taskids

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, func, select, update
 
-from airflow_provider_sms.ledger import owners
+from airflow_provider_sms.ledger import owners, ownership
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUsageError
 from airflow_provider_sms.ledger.evidence import ADOPTED
@@ -48,6 +48,8 @@ def resolve_as_sent(ledger: Ledger, campaign_id: int, number: int, taskid: str |
             evidence=RESOLVED,
             message="Settled by hand: sent.",
         )
+        if taskid is not None:
+            ownership.bring_in(connection, taskid)
 
 
 def resolve_as_not_sent(ledger: Ledger, campaign_id: int, number: int) -> str:
@@ -110,6 +112,8 @@ def take_back(ledger: Ledger, campaign_id: int, number: int) -> None:
     :raises LedgerUsageError: the platform itself accepted it, or it is not accepted at all.
     """
     with ledger.writing() as connection:
+        # Nobody shall count its receipts meanwhile.
+        ownership.hold(ledger, connection)
         row = _find(connection, campaign_id, number)
         if row.state != BatchState.ACCEPTED or row.evidence not in (ADOPTED, RESOLVED):
             raise LedgerUsageError(f"{_said(row)} There is nothing to take back.")
@@ -125,6 +129,7 @@ def take_back(ledger: Ledger, campaign_id: int, number: int) -> None:
             evidence=None,
             message="Taken back by hand: in doubt again.",
         )
+        ownership.let_go(connection, row.campaign_id, row.id, row.taskid)
 
 
 def _find(connection: Connection, campaign_id: int, number: int) -> Row[Any]:

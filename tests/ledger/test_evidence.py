@@ -12,18 +12,25 @@ from sqlalchemy import insert
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.ledger import evidence
-from airflow_provider_sms.ledger.evidence import fits
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, receipt_table, reply_table
 from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.sending import CampaignError
 from tests.support.campaigns import PHONES, Campaigns, Platform
+from tests.support.heard import counts_agree, deliveries, look, marks, receipt, reply
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
 UNSENT = errors.UnsentError("The platform can not be reached: Connection refused.")
 EXCLUSIVE = Account("FAKE-APP-ID", "FAKE-APP-KEY", batch_size=2, exclusive_account=True)
 LONG_AGO = datetime(2020, 1, 1)  # noqa: DTZ001 - as the ledger keeps it
 Push = Callable[..., None]
+
+
+@pytest.fixture
+def campaigns(any_ledger: Ledger) -> Campaigns:
+    """Campaigns in a ledger of each kind."""
+    return Campaigns(any_ledger)
 
 
 @pytest.fixture
@@ -56,6 +63,12 @@ def objection(campaigns: Campaigns, campaign_id: int) -> str:
     return found.objection
 
 
+def seen(campaigns: Campaigns, campaign_id: int) -> list[evidence.Found]:
+    """What is found once the pushes were looked at."""
+    look(campaigns.ledger)
+    return evidence.look(campaigns.ledger, campaign_id)
+
+
 @pytest.mark.parametrize("table", [receipt_table, reply_table], ids=["receipt", "reply"])
 @pytest.mark.parametrize("mobile", [PHONES[2], "1380013***3"], ids=["whole", "masked"])
 def test_a_push_about_one_of_its_phones_settles_the_batch(
@@ -75,23 +88,23 @@ def test_silence_proves_nothing(campaigns: Campaigns, doubtful: int) -> None:
 
 def test_a_task_id_that_somebody_owns_is_no_evidence(campaigns: Campaigns, doubtful: int, push: Push) -> None:
     push(PHONES[2], taskid="T1")
-    assert evidence.look(campaigns.ledger, doubtful) == []
+    assert seen(campaigns, doubtful) == []
 
 
 def test_nor_is_one_that_a_person_has_taken_back(campaigns: Campaigns, doubtful: int, push: Push) -> None:
     campaigns.change_batches(batch_table.c.number == 2, other_taskids="T76 T77")
     push(PHONES[2])
-    assert evidence.look(campaigns.ledger, doubtful) == []
+    assert seen(campaigns, doubtful) == []
 
 
 def test_nor_is_another_account_s(campaigns: Campaigns, doubtful: int, push: Push) -> None:
     push(PHONES[2], account="FAKE-OTHER-ID")
-    assert evidence.look(campaigns.ledger, doubtful) == []
+    assert seen(campaigns, doubtful) == []
 
 
 def test_a_push_before_the_claim_speaks_of_something_else(campaigns: Campaigns, doubtful: int, push: Push) -> None:
     push(PHONES[2], received_at=LONG_AGO)
-    assert evidence.look(campaigns.ledger, doubtful) == []
+    assert seen(campaigns, doubtful) == []
     push(PHONES[3])
     assert "came before the batch was sent" in objection(campaigns, doubtful)
 
@@ -138,6 +151,63 @@ def test_two_task_ids_for_one_batch_explain_too_much(campaigns: Campaigns, doubt
     assert {each.objection for each in found} == {"more than one explanation fits"}
 
 
+class TestAnAddressWithoutAnAccountId:
+    def test_it_proves_nothing_where_nobody_knows_whose_it_is(
+        self, campaigns: Campaigns, doubtful: int, push: Push
+    ) -> None:
+        push(PHONES[2], account=None)
+        shown = objection(campaigns, doubtful)
+        assert "came to the address without an account id" in shown
+        assert "airflow-sms push-url" in shown
+
+    def test_nor_where_only_one_push_came_to_it(self, campaigns: Campaigns, doubtful: int, push: Push) -> None:
+        push(PHONES[2], account=None)
+        push(PHONES[3])
+        assert "came to the address without an account id" in objection(campaigns, doubtful)
+
+    def test_it_is_sms_default_s_where_that_is_known(self, campaigns: Campaigns, doubtful: int, push: Push) -> None:
+        push(PHONES[2], account=None)
+        look(campaigns.ledger)
+        assert evidence.look(campaigns.ledger, doubtful, "FAKE-OTHER-ID") == []
+        assert evidence.adopt(campaigns.ledger, doubtful, "FAKE-OTHER-ID") == []
+        assert [each.taskid for each in evidence.adopt(campaigns.ledger, doubtful, "FAKE-APP-ID")] == ["T77"]
+
+
+def test_what_is_adopted_is_matched_and_counted(campaigns: Campaigns, doubtful: int, push: Push) -> None:
+    push(PHONES[2], status="1")
+    push(PHONES[3], status="0", code="MK:0001")
+    assert deliveries(campaigns.ledger, doubtful).final == 0
+    evidence.adopt(campaigns.ledger, doubtful)
+    counts = deliveries(campaigns.ledger, doubtful)
+    assert (counts.delivered, counts.failed) == (1, {"dead_number": 1})
+
+
+def test_a_reply_that_nobody_has_looked_at_is_evidence_too(campaigns: Campaigns, doubtful: int) -> None:
+    reply(campaigns.ledger, PHONES[2], "T77")
+    assert len(evidence.adopt(campaigns.ledger, doubtful)) == 1
+    assert marks(campaigns.ledger, reply_table) == [None]
+
+
+def test_strangers_by_the_thousand_and_several_batches_in_doubt(
+    campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "_BATCHES_AT_ONCE", 2)
+    monkeypatch.setattr(evidence, "_PHONES_AT_ONCE", 1)
+    with pytest.raises(CampaignError):
+        campaigns.run(Platform(LOST, None, LOST, None, LOST))
+    campaigns.change_batches(batch_table.c.state == BatchState.ACCEPTED, settled_at=LONG_AGO)
+    campaign_id = campaigns.batches()[0].campaign_id
+    for number in range(20):
+        receipt(campaigns.ledger, f"139{number:08d}", f"S{number}")
+        receipt(campaigns.ledger, "139****0000", f"S{number}")
+    for place, taskid in ((0, "X1"), (1, "X1"), (4, "X2"), (8, "X3"), (9, "X3")):
+        receipt(campaigns.ledger, PHONES[place], taskid)
+    found = evidence.adopt(campaigns.ledger, campaign_id)
+    assert [(each.number, each.taskid, each.pushes) for each in found] == [(1, "X1", 2), (3, "X2", 1), (5, "X3", 2)]
+    assert deliveries(campaigns.ledger, campaign_id).delivered == 5
+    assert counts_agree(campaigns.ledger)
+
+
 class TestWaiting:
     def test_the_batch_is_adopted_as_soon_as_a_push_has_come(self, campaigns: Campaigns, push: Push) -> None:
         waits: list[float] = []
@@ -175,18 +245,3 @@ class TestWaiting:
         with pytest.raises(CampaignError) as error:
             campaigns.run(Platform(), PHONES[:2], on_in_doubt="wait", max_wait=timedelta(0))
         assert error.value.report.in_doubt == 2
-
-
-@pytest.mark.parametrize(
-    ("mobile", "phone"),
-    [
-        ("13800130001", "13800130001"),
-        ("138****0001", "13800130001"),
-        ("1380013****", None),
-        ("138****0009", None),
-        ("138***0001", None),
-        ("", None),
-    ],
-)
-def test_a_masked_number_means_the_one_phone_that_fits(mobile: str, phone: str | None) -> None:
-    assert fits(mobile, {"13800130001", "13800130002"}) == phone

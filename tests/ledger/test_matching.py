@@ -11,7 +11,8 @@ from sqlalchemy import delete, select, update
 from airflow_provider_sms.ledger import matching, phonebook
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.ledger.matching import Matcher, bring_in, settle
+from airflow_provider_sms.ledger.matching import Matcher, settle
+from airflow_provider_sms.ledger.ownership import alone, bring_in
 from airflow_provider_sms.ledger.schema import (
     BatchState,
     batch_table,
@@ -375,7 +376,7 @@ class TestSettling:
         if ledger.kind == "sqlite":
             pytest.skip("one writer at a time by itself")
         receipt(ledger, PHONES[1])
-        with matching.alone(ledger) as connection:
+        with alone(ledger) as connection:
             assert connection is not None
             assert Matcher(ledger, None).look() == 0
             bring_in(connection, "T9")

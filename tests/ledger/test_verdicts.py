@@ -15,10 +15,19 @@ from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox, SettledOtherwiseError
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
-from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, once_table, receipt_table
+from airflow_provider_sms.ledger.schema import (
+    BatchState,
+    batch_table,
+    campaign_table,
+    once_table,
+    receipt_table,
+    reply_table,
+)
 from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent, take_back
 from airflow_provider_sms.sending import CampaignError
 from tests.support.campaigns import PHONES, SENDER, Campaigns, Platform
+from tests.support.heard import counts_agree, deliveries, look, marks, receipt, reply
+from tests.support.heard import verdicts as verdicts_of
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
 
@@ -87,6 +96,55 @@ def test_what_a_receipt_said_can_be_taken_back_and_is_not_adopted_again(campaign
     take_back(ledger, doubtful, 2)
     assert evidence.look(ledger, doubtful) == []
     assert evidence.adopt(ledger, doubtful) == []
+
+
+class TestItsReceipts:
+    """They come in with a taskId that a person gives, and go with it."""
+
+    def test_they_come_in(self, campaigns: Campaigns, doubtful: int) -> None:
+        ledger = campaigns.ledger
+        receipt(ledger, PHONES[2], "T77")
+        reply(ledger, PHONES[3], "T77")
+        look(ledger)
+        assert marks(ledger) == marks(ledger, reply_table) == ["unowned"]
+        resolve_as_sent(ledger, doubtful, 2, "T77")
+        look(ledger)
+        assert marks(ledger) == marks(ledger, reply_table) == ["matched"]
+        assert deliveries(ledger, doubtful).delivered == 1
+
+    def test_they_go(self, campaigns: Campaigns, doubtful: int) -> None:
+        ledger = campaigns.ledger
+        resolve_as_sent(ledger, doubtful, 2, "T77")
+        receipt(ledger, PHONES[0], "T1")
+        receipt(ledger, PHONES[2], "T77")
+        receipt(ledger, PHONES[2], "T77", "0")
+        receipt(ledger, PHONES[9], "T77")
+        reply(ledger, PHONES[3], "T77")
+        look(ledger)
+        assert marks(ledger) == ["matched", "matched", "contradiction", "no_phone"]
+        take_back(ledger, doubtful, 2)
+        assert deliveries(ledger, doubtful).delivered == 1
+        look(ledger)
+        assert marks(ledger) == ["matched", "unowned", "unowned", "unowned"]
+        assert marks(ledger, reply_table) == ["unowned"]
+        with ledger.reading() as connection:
+            assert connection.execute(select(reply_table.c.campaign_id, reply_table.c.phone)).one() == (None, None)
+        assert list(verdicts_of(ledger)) == [PHONES[0]]
+        assert counts_agree(ledger)
+
+    def test_they_go_to_another_batch_that_has_the_task_id(self, campaigns: Campaigns, doubtful: int) -> None:
+        ledger = campaigns.ledger
+        resolve_as_sent(ledger, doubtful, 2, "T77")
+        campaigns.run(Platform(), PHONES[2:4], key=CampaignKey("", campaign_key="other"))
+        other = campaigns.batches()[-1].campaign_id
+        campaigns.change_batches(batch_table.c.campaign_id == other, taskid="T77")
+        receipt(ledger, PHONES[2], "T77")
+        look(ledger)
+        assert (deliveries(ledger, doubtful).delivered, deliveries(ledger, other).delivered) == (1, 0)
+        take_back(ledger, doubtful, 2)
+        look(ledger)
+        assert (deliveries(ledger, doubtful).delivered, deliveries(ledger, other).delivered) == (0, 1)
+        assert counts_agree(ledger)
 
 
 @pytest.mark.parametrize(
