@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -13,8 +11,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_sms.triggers.polling import Gathering, shared_gathering
 
 _SHORTEST_INTERVAL = 1.0
-# The clock may be set while a trigger sleeps.
-_LONGEST_SLEEP = 60.0
+# The clock may be set while a trigger waits.
+_LONGEST_WAIT = 600.0
 
 
 class SmsAnswerTrigger(BaseTrigger):
@@ -47,17 +45,17 @@ class SmsAnswerTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Count the replies; all that wait here share one query an interval, sensors for replies included."""
         from airflow_provider_sms.ledger.errors import LedgerUnreachableError
-        from airflow_provider_sms.ledger.reply_counts import ReplyCounter, ReplyWanted
-        from airflow_provider_sms.triggers.reading import count_replies
+        from airflow_provider_sms.ledger.reply_counts import ReplyWanted
+        from airflow_provider_sms.triggers.reading import ask_for_replies
 
-        interval = max(float(self.poke_interval), _SHORTEST_INTERVAL)
         want = ReplyWanted(self.campaign_id)
-        gathering: Gathering[dict[ReplyWanted, int]] = shared_gathering("replies")
-        counter = gathering.memory(ReplyCounter)
+        gathering: Gathering[int] = shared_gathering("replies", ask_for_replies)
         errors = 0
-        with gathering.wanting([want]):
+        with gathering.waiting([want], max(float(self.poke_interval), _SHORTEST_INTERVAL)) as waiter:
             while (left := self.until - time.time()) > 0:
-                answer = await gathering.ask(partial(count_replies, gathering, counter), interval)
+                answer = await waiter.news(min(left, _LONGEST_WAIT))
+                if answer is None:
+                    continue
                 if answer.error is None:
                     errors = 0
                     if (answer.result or {}).get(want, 0) > self.seen:
@@ -73,5 +71,4 @@ class SmsAnswerTrigger(BaseTrigger):
                     self.log.warning(
                         "The ledger says nothing (%d of %d in a row): %s", errors, self.max_errors, answer.error
                     )
-                await asyncio.sleep(min(max(gathering.seconds_left(answer, interval), 0.0), left, _LONGEST_SLEEP))
         yield TriggerEvent({"status": "look"})

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 T = TypeVar("T")
-M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,44 +71,139 @@ class SharedQuestion(Generic[T]):
         return self._last
 
 
-class Gathering(SharedQuestion[T]):
-    """A shared question for whatever its waiters want: one that is asked once for all of it.
+class Waiter(Generic[T]):
+    """One who waits, and is told only of what concerns it: ten thousand that have no news cost next to nothing.
+
+    :param wants: of what.
+    :param interval: seconds between two questions, at most.
+    """
+
+    def __init__(self, wants: Iterable[Hashable], interval: float) -> None:
+        self.wants = frozenset(wants)
+        self.interval = interval
+        self._told: Answer[Mapping[Any, T]] | None = None
+        self._has_news = asyncio.Event()
+
+    async def news(self, seconds: float) -> Answer[Mapping[Any, T]] | None:
+        """Wait for an answer that differs from the last one in what this one wants, or for an error.
+
+        :param seconds: for no longer than that.
+        :returns: None if there was none.
+        """
+        try:
+            await asyncio.wait_for(self._has_news.wait(), seconds)
+        except TimeoutError:
+            return None
+        self._has_news.clear()
+        return self._told
+
+    def tell(self, answer: Answer[Mapping[Any, T]]) -> None:
+        """Say what came; only the last word counts."""
+        self._told = answer
+        self._has_news.set()
+
+
+class Gathering(Generic[T]):
+    """One question for whatever its waiters want, asked again and again as long as there are any.
 
     Who comes after it was asked waits for the next time, so that a thousand newcomers do not cause a thousand
     questions.
+
+    :param question: asks for all of it: what is not in its answer, nothing is known of.
+    :param clock: seconds, monotonic.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(clock)
-        self._wanted: Counter[Hashable] = Counter()
-        self._memory: Any = None
+    def __init__(
+        self,
+        question: Callable[[frozenset[Any]], Awaitable[Mapping[Any, T]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._question = question
+        self._clock = clock
+        self._waiters: dict[Hashable, set[Waiter[T]]] = {}
+        self._everybody: set[Waiter[T]] = set()
+        self._last: Answer[Mapping[Any, T]] | None = None
+        self._interval = math.inf
+        self._hurry = asyncio.Event()
+        self._asking: asyncio.Task[None] | None = None
 
     @contextmanager
-    def wanting(self, wants: Iterable[Hashable]) -> Iterator[None]:
-        """Have the question ask for these too, for as long as the block lasts."""
-        wants = tuple(wants)
-        self._wanted.update(wants)
-        try:
-            yield
-        finally:
-            for want in wants:
-                self._wanted[want] -= 1
-                if not self._wanted[want]:
-                    del self._wanted[want]
+    def waiting(self, wants: Iterable[Hashable], interval: float) -> Iterator[Waiter[T]]:
+        """Have the question ask for these too, for as long as the block lasts.
 
-    def memory(self, make: Callable[[], M]) -> M:
-        """Return what the question remembers from one time to the next; made by the first to come."""
-        if self._memory is None:
-            self._memory = make()
-        return self._memory
+        :param interval: seconds between two questions, at most; the shortest of all counts for all.
+        """
+        waiter: Waiter[T] = Waiter(wants, interval)
+        self._everybody.add(waiter)
+        for want in waiter.wants:
+            self._waiters.setdefault(want, set()).add(waiter)
+        if self._last is not None and self._knows(waiter, self._last):
+            waiter.tell(self._last)
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._ask_on())
+        elif interval < self._interval:
+            self._hurry.set()
+        try:
+            yield waiter
+        finally:
+            self._everybody.discard(waiter)
+            for want in waiter.wants:
+                self._waiters[want].discard(waiter)
+                if not self._waiters[want]:
+                    del self._waiters[want]
+            if not self._everybody and self._asking is not None:
+                self._asking.cancel()
+                self._asking = None
 
     @property
     def wanted(self) -> frozenset[Any]:
         """What all who wait now want."""
-        return frozenset(self._wanted)
+        return frozenset(self._waiters)
+
+    def _knows(self, waiter: Waiter[T], answer: Answer[Mapping[Any, T]]) -> bool:
+        is_young = self._clock() - answer.at < waiter.interval
+        return is_young and answer.result is not None and all(want in answer.result for want in waiter.wants)
+
+    async def _ask_on(self) -> None:
+        while True:
+            answer = await self._ask()
+            self._tell(answer, self._last)
+            self._last = answer
+            await self._rest(answer.at)
+
+    async def _ask(self) -> Answer[Mapping[Any, T]]:
+        try:
+            result = await self._question(self.wanted)
+        except Exception as error:  # noqa: BLE001 - whatever it raises is the answer
+            return Answer(self._clock(), None, error)
+        return Answer(self._clock(), result)
+
+    def _tell(self, answer: Answer[Mapping[Any, T]], last: Answer[Mapping[Any, T]] | None) -> None:
+        if answer.result is None or (last is not None and last.result is None):
+            # An error concerns all, and so does its end.
+            concerned = set(self._everybody)
+        else:
+            known = {} if last is None or last.result is None else last.result
+            news = (want for want, found in answer.result.items() if want not in known or known[want] != found)
+            concerned = {waiter for want in news for waiter in self._waiters.get(want, ())}
+        for waiter in concerned:
+            waiter.tell(answer)
+
+    async def _rest(self, since: float) -> None:
+        """Wait until it is time to ask again; somebody may come meanwhile who is in a greater hurry."""
+        while True:
+            self._hurry.clear()
+            self._interval = min((waiter.interval for waiter in self._everybody), default=0.0)
+            left = since + self._interval - self._clock()
+            if left <= 0:
+                return
+            try:
+                await asyncio.wait_for(self._hurry.wait(), left)
+            except TimeoutError:
+                return
 
 
-_questions: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, SharedQuestion[Any]]]
+_questions: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Any]]
 _questions = WeakKeyDictionary()
 
 
@@ -121,12 +215,15 @@ def shared_question(key: Hashable) -> SharedQuestion[Any]:
     return _shared(key, SharedQuestion)
 
 
-def shared_gathering(key: Hashable) -> Gathering[Any]:
+def shared_gathering(
+    key: Hashable, make: Callable[[], Callable[[frozenset[Any]], Awaitable[Mapping[Any, Any]]]]
+) -> Gathering[Any]:
     """Return the gathering of this name in the running event loop; it lives as long as somebody holds it.
 
     :param key: what is asked, and of whom.
+    :param make: makes its question, which may remember something from one time to the next.
     """
-    return _shared(key, Gathering)
+    return _shared(key, lambda: Gathering(make()))
 
 
 def _shared(key: Hashable, make: Callable[[], Any]) -> Any:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from airflow_provider_sms.ledger.database import Ledger
-    from airflow_provider_sms.ledger.reply_counts import ReplyCounter, UnhandledCounter
-    from airflow_provider_sms.triggers.polling import Gathering
 
 T = TypeVar("T")
+Question = Callable[[frozenset[Any]], Awaitable[Mapping[Any, Any]]]
 
 _ledgers: dict[str, Ledger] = {}
 _opening = threading.Lock()
@@ -43,34 +42,38 @@ async def read_ledger(question: Callable[[Ledger], T]) -> T:
         raise
 
 
-async def read_deliveries(gathering: Gathering[dict[tuple[str, int], Any]]) -> dict[tuple[str, int], Any]:
-    """Read the counts of all campaigns and batches that somebody waits for, in one query.
-
-    :param gathering: whose waiters want `("campaign", id)` and `("batch", id)`.
-    """
+def ask_for_deliveries() -> Question:
+    """A question for the counts of campaigns and batches: `("campaign", id)` and `("batch", id)`, in one query."""
     from airflow_provider_sms.ledger import deliveries
 
-    wanted = gathering.wanted
-    campaigns = [number for kind, number in wanted if kind == "campaign"]
-    batches = [number for kind, number in wanted if kind == "batch"]
-
-    def question(ledger: Ledger) -> dict[tuple[str, int], Any]:
+    def read(ledger: Ledger, wanted: frozenset[tuple[str, int]]) -> dict[tuple[str, int], Any]:
+        campaigns = [number for kind, number in wanted if kind == "campaign"]
+        batches = [number for kind, number in wanted if kind == "batch"]
         of_campaigns, of_batches = deliveries.read(ledger, campaigns, batches)
-        found: dict[tuple[str, int], Any] = dict.fromkeys(wanted)
-        found |= {("campaign", number): counts for number, counts in of_campaigns.items()}
-        found |= {("batch", number): counts for number, counts in of_batches.items()}
-        return found
+        return {
+            # None: a campaign that has no plan yet.
+            **dict.fromkeys(wanted),
+            **{("campaign", number): counts for number, counts in of_campaigns.items()},
+            **{("batch", number): counts for number, counts in of_batches.items()},
+        }
 
-    return await read_ledger(question)
+    return lambda wanted: read_ledger(lambda ledger: read(ledger, wanted))
 
 
-async def count_replies(gathering: Gathering[Any], counter: ReplyCounter | UnhandledCounter) -> dict[Any, Any]:
-    """Count replies for all that want some.
+def ask_for_replies() -> Question:
+    """A question for how many replies fit each `ReplyWanted`."""
+    from airflow_provider_sms.ledger.reply_counts import ReplyCounter
 
-    :param counter: remembers from one time to the next; only one of these runs at a time.
-    """
-    wanted = gathering.wanted
-    return await read_ledger(lambda ledger: counter.count(ledger, wanted))
+    counter = ReplyCounter()
+    return lambda wanted: read_ledger(lambda ledger: counter.count(ledger, wanted))
+
+
+def ask_for_unhandled() -> Question:
+    """A question for what is unhandled of each `Interest`."""
+    from airflow_provider_sms.ledger.reply_counts import UnhandledCounter
+
+    counter = UnhandledCounter()
+    return lambda wanted: read_ledger(lambda ledger: counter.count(ledger, wanted))
 
 
 async def _open() -> Ledger:

@@ -26,6 +26,8 @@ SHORTEST_INTERVAL = 1.0
 # The clock may be set while a trigger sleeps.
 _LONGEST_SLEEP = 60.0
 _A_WEEK = 7 * 24 * 3600.0
+# The clock may be set while a trigger waits.
+_LONGEST_WAIT = 600.0
 # An event about replies that nobody handles is repeated after so many times `repeat_after` at most.
 _LONGEST_REPEAT = 16
 
@@ -215,34 +217,30 @@ class SmsDeliveryTrigger(_LedgerTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read the counts until they decide something; all that wait here share one query an interval."""
-        from airflow_provider_sms.triggers.reading import read_deliveries
+        from airflow_provider_sms.triggers.reading import ask_for_deliveries
         from airflow_provider_sms.waiting import Goal, Total, Verdict, Wanted
 
         goal = Goal(Wanted.read("min_delivered", self.min_delivered), Wanted.read("min_final", self.min_final))
-        interval = max(float(self.poke_interval), SHORTEST_INTERVAL)
         wants: list[tuple[str, int]] = [("batch", number) for number in self.batch_ids]
         if self.campaign_id is not None:
             wants = [("campaign", self.campaign_id)]
-        gathering: Gathering[dict[tuple[str, int], Any]] = shared_gathering("deliveries")
-        errors, seen = 0, None
-        with gathering.wanting(wants):
-            while time.time() < self.until:
-                answer = await gathering.ask(partial(read_deliveries, gathering), interval)
+        gathering: Gathering[Any] = shared_gathering("deliveries", ask_for_deliveries)
+        errors = 0
+        with gathering.waiting(wants, max(float(self.poke_interval), SHORTEST_INTERVAL)) as waiter:
+            while (left := self.until - time.time()) > 0:
+                answer = await waiter.news(min(left, _LONGEST_WAIT))
+                if answer is None:
+                    continue
                 if answer.error is not None:
                     errors += 1
                     if event := self._ended(answer.error, errors):
                         yield event
                         return
-                else:
-                    errors = 0
-                    # Nothing is known yet of what joined after the question, and of a campaign without a plan.
-                    parts = [(answer.result or {}).get(want) for want in wants]
-                    if all(parts) and parts != seen:
-                        seen = parts
-                        if goal.judge(Total.of(each for each in parts if each)) is not Verdict.WAITING:
-                            break
-                left = max(gathering.seconds_left(answer, interval), 0.0)
-                await asyncio.sleep(min(left, max(self.until - time.time(), 0.0), _LONGEST_SLEEP))
+                    continue
+                errors = 0
+                parts: list[Any] = [(answer.result or {}).get(want) for want in wants]
+                if all(parts) and goal.judge(Total.of(parts)) is not Verdict.WAITING:
+                    break
         yield self._look()
 
 
@@ -279,28 +277,27 @@ class SmsReplySensorTrigger(_LedgerTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Count the replies until there is one; all that wait here share one query an interval."""
-        from airflow_provider_sms.ledger.reply_counts import ReplyCounter, ReplyWanted
-        from airflow_provider_sms.triggers.reading import count_replies
+        from airflow_provider_sms.ledger.reply_counts import ReplyWanted
+        from airflow_provider_sms.triggers.reading import ask_for_replies
 
-        interval = max(float(self.poke_interval), SHORTEST_INTERVAL)
         want = ReplyWanted(self.campaign_id, tuple(self.taskids), self.pattern)
-        gathering: Gathering[dict[ReplyWanted, int]] = shared_gathering("replies")
-        counter = gathering.memory(ReplyCounter)
+        gathering: Gathering[int] = shared_gathering("replies", ask_for_replies)
         errors = 0
-        with gathering.wanting([want]):
+        with gathering.waiting([want], max(float(self.poke_interval), SHORTEST_INTERVAL)) as waiter:
             while True:
-                answer = await gathering.ask(partial(count_replies, gathering, counter), interval)
+                answer = await waiter.news(_LONGEST_WAIT)
+                if answer is None:
+                    continue
                 if answer.error is not None:
                     errors += 1
                     if event := self._ended(answer.error, errors):
                         yield event
                         return
-                elif (answer.result or {}).get(want):
-                    yield self._look()
-                    return
-                else:
-                    errors = 0
-                await asyncio.sleep(max(gathering.seconds_left(answer, interval), 0.0))
+                    continue
+                errors = 0
+                if (answer.result or {}).get(want):
+                    break
+        yield self._look()
 
 
 class SmsReplyTrigger(BaseEventTrigger):
@@ -353,31 +350,30 @@ class SmsReplyTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Count what is unhandled, for ever; all such triggers share one query an interval."""
-        from airflow_provider_sms.ledger.reply_counts import Unhandled, UnhandledCounter
-        from airflow_provider_sms.triggers.reading import count_replies
+        from airflow_provider_sms.ledger.reply_counts import Unhandled
+        from airflow_provider_sms.triggers.reading import ask_for_unhandled
 
         interval = max(self.poke_interval, SHORTEST_INTERVAL)
         while (interest := await self._interest()) is None:
             await asyncio.sleep(interval)
-        gathering: Gathering[dict[Any, Unhandled]] = shared_gathering("unhandled")
-        counter = gathering.memory(UnhandledCounter)
-        said, said_at, patience = Unhandled(), 0.0, self.repeat_after
-        with gathering.wanting([interest]):
+        gathering: Gathering[Unhandled] = shared_gathering("unhandled", ask_for_unhandled)
+        found, patience = Unhandled(), self.repeat_after
+        with gathering.waiting([interest], interval) as waiter:
             while True:
-                answer = await gathering.ask(partial(count_replies, gathering, counter), interval)
-                if answer.error is not None:
+                answer = await waiter.news(patience if found.replies else _LONGEST_WAIT)
+                if answer is None:
+                    # Whoever should have heard the last event has not, or has failed.
+                    patience = min(patience * 2, self.repeat_after * _LONGEST_REPEAT)
+                elif answer.result is None:
                     self.log.warning("No replies can be seen: %s", answer.error)
-                elif (found := (answer.result or {}).get(interest)) is not None:
-                    is_news = found.newest > said.newest or found.replies > said.replies
-                    if is_news:
-                        patience = self.repeat_after
-                    if found.replies and (is_news or time.monotonic() - said_at >= patience):
-                        if not is_news:
-                            patience = min(patience * 2, self.repeat_after * _LONGEST_REPEAT)
-                        said_at = time.monotonic()
-                        yield TriggerEvent({"consumer": self.consumer, "unhandled": found.replies})
-                    said = found
-                await asyncio.sleep(max(gathering.seconds_left(answer, interval), 0.0))
+                    continue
+                else:
+                    before, found = found, answer.result.get(interest, Unhandled())
+                    if found.newest <= before.newest and found.replies <= before.replies:
+                        continue
+                    patience = self.repeat_after
+                if found.replies:
+                    yield TriggerEvent({"consumer": self.consumer, "unhandled": found.replies})
 
     async def _interest(self) -> Any:
         """Which replies; None, and words in the log, while the settings are not usable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ class TestErrors:
         assert time.monotonic() - start >= 1.9
 
     def test_a_failure_in_between_is_forgiven(
-        self, ledger: Ledger, campaign_id: int, ledger_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, ledger: Ledger, campaign_id: int, ledger_file: Path, tmp_path: Path, logged: Callable[[], str]
     ) -> None:
         receive(ledger, *receipts("T1", PHONES[:2]))
         match(ledger)
@@ -157,7 +158,7 @@ class TestErrors:
 
         async def scenario() -> dict[str, Any]:
             waiting = asyncio.create_task(event_of(trigger(campaign_id, min_delivered="2", max_errors=5)))
-            await asyncio.to_thread(wait_until, lambda: "(1 of 5 in a row)" in caplog.text)
+            await asyncio.to_thread(wait_until, lambda: "(1 of 5 in a row)" in logged())
             away.rename(ledger_file)
             return await asyncio.wait_for(waiting, 30)
 

@@ -124,60 +124,151 @@ def test_event_loops_share_nothing() -> None:
     assert asyncio.run(scenario()) is not asyncio.run(scenario())
 
 
+class Board:
+    """What a gathering asks about; notes what it was asked for, and may fail."""
+
+    def __init__(self, **values: int) -> None:
+        self.values: dict[str, int] = values
+        self.asked: list[frozenset[str]] = []
+        self.error: Exception | None = None
+
+    async def __call__(self, wanted: frozenset[str]) -> dict[str, int]:
+        self.asked.append(wanted)
+        if self.error is not None:
+            raise self.error
+        return {want: self.values[want] for want in wanted}
+
+
 class TestGathering:
-    def test_it_is_asked_once_for_all_that_is_wanted(self) -> None:
+    def test_ten_thousand_are_told_by_one_question(self) -> None:
         async def scenario() -> None:
-            gathering, asked = Gathering[dict[str, int]](Clock()), []
+            board = Board(a=1, b=2)
+            gathering = Gathering[int](board)
 
-            async def oracle() -> dict[str, int]:
-                asked.append(gathering.wanted)
-                return dict.fromkeys(gathering.wanted, 1)
+            async def wait(want: str) -> int:
+                with gathering.waiting([want], 60) as waiter:
+                    answer = await waiter.news(30)
+                    assert answer is not None
+                    assert answer.result is not None
+                    return answer.result[want]
 
-            async def wait(*wants: str) -> bool:
-                with gathering.wanting(wants):
-                    answer = await gathering.ask(oracle, 60)
-                    return all(want in (answer.result or {}) for want in wants)
-
-            assert all(await asyncio.gather(wait("a"), wait("b", "c"), wait("a")))
-            assert asked == [{"a", "b", "c"}]
+            found = await asyncio.gather(*[wait("ab"[number % 2]) for number in range(10_000)])
+            assert found == [1, 2] * 5_000
+            assert board.asked == [{"a", "b"}]
             assert gathering.wanted == frozenset()
+
+        asyncio.run(scenario())
+
+    def test_only_whom_it_concerns_is_told_of_a_change(self) -> None:
+        async def scenario() -> None:
+            board = Board(a=1, b=1)
+            gathering = Gathering[int](board)
+            with gathering.waiting(["a"], 0.01) as first, gathering.waiting(["b"], 0.01) as second:
+                await first.news(30)
+                await second.news(30)
+                board.values["b"] = 2
+                answer = await second.news(30)
+                assert answer is not None
+                assert answer.result == {"a": 1, "b": 2}
+                assert await first.news(0.1) is None
+                assert len(board.asked) > 3
 
         asyncio.run(scenario())
 
     def test_a_newcomer_waits_for_the_next_time(self) -> None:
         async def scenario() -> None:
-            clock = Clock()
-            gathering, asked = Gathering[frozenset[str]](clock), []
-
-            async def oracle() -> frozenset[str]:
-                asked.append(gathering.wanted)
-                return gathering.wanted
-
-            with gathering.wanting(["a"]):
-                await gathering.ask(oracle, 60)
-                with gathering.wanting(["b"]):
-                    assert (await gathering.ask(oracle, 60)).result == {"a"}
-                    clock.now = 60.0
-                    assert (await gathering.ask(oracle, 60)).result == {"a", "b"}
-            assert len(asked) == 2
+            clock, board = Clock(), Board(a=1, b=1)
+            gathering = Gathering[int](board, clock)
+            with gathering.waiting(["a"], 0.2) as first:
+                await first.news(30)
+                with gathering.waiting(["b"], 0.2) as second:
+                    await asyncio.sleep(0)
+                    assert board.asked == [{"a"}]
+                    clock.now = 0.2
+                    await second.news(30)
+                    assert board.asked == [{"a"}, {"a", "b"}]
 
         asyncio.run(scenario())
 
-    def test_what_two_want_is_wanted_until_both_have_left(self) -> None:
-        gathering = Gathering[int](Clock())
-        with gathering.wanting(["a"]):
-            with gathering.wanting(["a"]):
-                pass
-            assert gathering.wanted == {"a"}
-        assert gathering.wanted == frozenset()
-
-    def test_what_it_remembers_is_made_once_and_goes_with_it(self) -> None:
+    def test_unless_what_it_wants_is_known(self) -> None:
         async def scenario() -> None:
-            gathering = shared_gathering("replies")
-            memory = gathering.memory(list)
-            memory.append(1)
-            assert shared_gathering("replies").memory(list) == [1]
+            board = Board(a=1)
+            gathering = Gathering[int](board, Clock())
+            with gathering.waiting(["a"], 60) as first:
+                await first.news(30)
+                with gathering.waiting(["a"], 60) as second:
+                    assert await second.news(30) is not None
+            assert len(board.asked) == 1
+
+        asyncio.run(scenario())
+
+    def test_the_shortest_interval_counts_for_all(self) -> None:
+        async def scenario() -> None:
+            board = Board(a=1, b=1)
+            gathering = Gathering[int](board)
+            with gathering.waiting(["a"], 3600) as first:
+                await first.news(30)
+                with gathering.waiting(["b"], 0.01) as second:
+                    assert await second.news(30) is not None
+
+        asyncio.run(scenario())
+
+    def test_an_error_concerns_all_and_is_paced_like_an_answer(self) -> None:
+        async def scenario() -> None:
+            board = Board(a=1, b=1)
+            gathering = Gathering[int](board)
+            with gathering.waiting(["a"], 0.05) as first, gathering.waiting(["b"], 0.05) as second:
+                await first.news(30)
+                await second.news(30)
+                board.error = ConnectionError("away")
+                start, before = asyncio.get_running_loop().time(), len(board.asked)
+                for _ in range(3):
+                    for waiter in (first, second):
+                        answer = await waiter.news(30)
+                        assert answer is not None
+                        assert isinstance(answer.error, ConnectionError)
+                assert len(board.asked) - before <= (asyncio.get_running_loop().time() - start) / 0.05 + 1
+                board.error = None
+                answer = await first.news(30)
+                while answer is not None and answer.error is not None:
+                    answer = await first.news(30)
+                # Nothing has changed, but that it is over is news.
+                assert answer is not None
+                assert answer.result == {"a": 1, "b": 1}
+
+        asyncio.run(scenario())
+
+    def test_what_two_want_is_wanted_until_both_have_left_and_then_nothing_is_asked(self) -> None:
+        async def scenario() -> None:
+            board = Board(a=1)
+            gathering = Gathering[int](board)
+            with gathering.waiting(["a"], 0.01):
+                with gathering.waiting(["a"], 0.01):
+                    pass
+                assert gathering.wanted == {"a"}
+            assert gathering.wanted == frozenset()
+            before = len(board.asked)
+            await asyncio.sleep(0.05)
+            assert len(board.asked) == before
+            # It begins again with the next one.
+            with gathering.waiting(["a"], 0.01) as again:
+                assert await again.news(30) is not None
+
+        asyncio.run(scenario())
+
+    def test_its_question_is_made_once_and_goes_with_it(self) -> None:
+        async def scenario() -> None:
+            made: list[Board] = []
+
+            def make() -> Board:
+                made.append(Board())
+                return made[-1]
+
+            gathering = shared_gathering("replies", make)
+            assert shared_gathering("replies", make) is gathering
+            assert len(made) == 1
             del gathering
-            assert shared_gathering("replies").memory(list) == []
+            shared_gathering("replies", make)
+            assert len(made) == 2
 
         asyncio.run(scenario())
