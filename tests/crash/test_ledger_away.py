@@ -19,8 +19,9 @@ from sqlalchemy import text
 
 from airflow_provider_sms import cli, sending
 from airflow_provider_sms.gateway.client import SmsClient
-from airflow_provider_sms.ledger import database, outbox, verdicts, versions
-from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger import outbox, verdicts, versions
+from airflow_provider_sms.ledger.database import Ledger, Limits, read_url
+from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from tests.support.databases import PostgreSQL
 from tests.support.fixtures import TaskInstance
@@ -166,17 +167,14 @@ class TestItDoesNotComeBack:
 
 
 @pytest.mark.timeout(60)
-def test_who_stands_still_within_a_transaction_does_not_hold_up_the_others_for_ever(
-    postgresql_ledger: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "SILENCE_LIMIT", 1)
+def test_who_stands_still_within_a_transaction_does_not_hold_up_the_others_for_ever(postgresql_ledger: str) -> None:
     locks = text("UPDATE sms_ledger SET created_at = created_at")
-    first, second = Ledger(read_url(postgresql_ledger)), Ledger(read_url(postgresql_ledger))
+    first, second = (Ledger(read_url(postgresql_ledger), limits) for limits in (Limits(silence=1), Limits()))
     with closing(first), closing(second):
         still = first.writing()
         still.__enter__().execute(locks)
         # Without a limit this would wait for as long as the other stands still.
         with second.writing() as connection:
             connection.execute(locks)
-        with pytest.raises(database.LedgerUnreachableError):
+        with pytest.raises(LedgerUnreachableError):
             still.__exit__(None, None, None)
