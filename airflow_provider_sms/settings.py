@@ -191,7 +191,8 @@ def _switch(option: str) -> bool:
 
 
 def _listed(option: str) -> tuple[str, ...]:
-    return tuple(filter(None, (each.strip() for each in re.split("[,,]", _text(option)))))
+    # A comma as a Chinese keyboard writes it is one, too.
+    return tuple(filter(None, (each.strip() for each in re.split("[,\uff0c]", _text(option)))))
 
 
 def _networks(option: str) -> tuple[Network, ...]:

@@ -54,6 +54,8 @@ def test_an_untouched_airflow_has_the_defaults() -> None:
     assert settings.namespace() == ""
     assert settings.allows_sqlite() is False
     assert settings.retention_days() is None
+    assert settings.push_tokens() == settings.allowed_networks() == settings.trusted_proxies() == ()
+    assert settings.path_tokens() is False
 
 
 def test_what_stands_around_a_value_is_not_part_of_it(set_option: SetOption) -> None:
@@ -297,3 +299,64 @@ def test_airflow_home_is_where_airflow_has_it(monkeypatch: pytest.MonkeyPatch) -
     assert settings.airflow_home() == Path(os.environ["AIRFLOW_HOME"])
     monkeypatch.setenv("AIRFLOW_HOME", "~/here")
     assert settings.airflow_home() == Path.home() / "here"
+
+
+class TestPushTokens:
+    TOKENS = ("FAKE-PUSH-TOKEN-0123456789abcdef", "fake_other_token_0123456789")
+
+    @pytest.mark.parametrize("separator", [",", " , ", "\n,", "\uff0c"])
+    def test_several_are_a_list(self, set_option: SetOption, separator: str) -> None:
+        set_option("push_tokens", f" {separator.join(self.TOKENS)}, ")
+        assert settings.push_tokens() == self.TOKENS
+
+    def test_come_from_a_command_without_its_newline(self, set_option: SetOption) -> None:
+        set_option("push_tokens_cmd", prints(self.TOKENS[0]))
+        assert settings.push_tokens() == self.TOKENS[:1]
+
+    def test_a_command_that_gives_nothing_is_an_error(self, set_option: SetOption) -> None:
+        set_option("push_tokens_cmd", prints(""))
+        with pytest.raises(SettingsError, match="AIRFLOW__SMS__PUSH_TOKENS_CMD gave nothing"):
+            settings.push_tokens()
+
+    def test_are_hidden_in_logs_each_by_itself(self, set_option: SetOption) -> None:
+        set_option("push_tokens", ",".join(self.TOKENS))
+        settings.push_tokens()
+        for token in self.TOKENS:
+            assert redact(f"POST /sms/push?key={token} 200") == "POST /sms/push?key=*** 200"
+
+    @pytest.mark.parametrize(
+        "token",
+        ["a" * 21, "a" * 201, "with blank 0123456789abcdef", "with/slash/0123456789abcdef", "密" * 30, "a%20b" * 9],
+    )
+    def test_one_that_is_too_weak_or_fits_no_address_is_an_error_that_does_not_show_it(
+        self, set_option: SetOption, token: str
+    ) -> None:
+        set_option("push_tokens", f"{self.TOKENS[0]},{token}")
+        with pytest.raises(SettingsError, match="`airflow-sms push-url` makes a good one") as caught:
+            settings.push_tokens()
+        assert token not in str(caught.value)
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("read", [settings.allowed_networks, settings.trusted_proxies])
+    def test_addresses_and_networks_are_a_list(self, set_option: SetOption, read: Callable[[], object]) -> None:
+        set_option(read.__name__, "203.0.113.7, 10.0.0.0/8,2001:db8::/32, 192.168.1.5/24")
+        assert list(map(str, read())) == ["203.0.113.7/32", "10.0.0.0/8", "2001:db8::/32", "192.168.1.0/24"]  # type: ignore[call-overload]
+
+    @pytest.mark.parametrize("value", ["everywhere", "10.0.0.0/33", "10.0.0", "1.2.3.4 5.6.7.8"])
+    def test_what_is_none_is_an_error(self, set_option: SetOption, value: str) -> None:
+        set_option("allowed_networks", f"10.0.0.0/8,{value}")
+        with pytest.raises(SettingsError, match=r"\[sms\] allowed_networks: one of them is no network"):
+            settings.allowed_networks()
+
+
+@pytest.mark.parametrize(("value", "read"), [("True", True), ("1", True), ("false", False), ("", False)])
+def test_path_tokens_is_a_switch(set_option: SetOption, value: str, read: bool) -> None:
+    set_option("path_tokens", value)
+    assert settings.path_tokens() is read
+
+
+def test_opt_out_words_have_a_default_and_can_be_changed(set_option: SetOption) -> None:
+    assert {"R", "T", "TD", "N", "退订"} <= set(settings.opt_out_words())
+    set_option("opt_out_words", "STOP\uff0c不要了, X")
+    assert settings.opt_out_words() == ("STOP", "不要了", "X")
