@@ -12,12 +12,21 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_sms import advice
+from airflow_provider_sms import advice, settings
 from airflow_provider_sms.cli import Exit, Result, UsageError
+from airflow_provider_sms.cli_deliveries import (
+    HEARD,
+    delivery_data,
+    delivery_lines,
+    heard_cells,
+    shared_data,
+    shared_line,
+)
 from airflow_provider_sms.cli_files import csv_text, harmless, written
-from airflow_provider_sms.cli_send import Log
+from airflow_provider_sms.cli_send import Log, default_account
+from airflow_provider_sms.gateway.opt_outs import OptOutWords
 from airflow_provider_sms.gateway.times import BEIJING
-from airflow_provider_sms.ledger import evidence, verdicts, views
+from airflow_provider_sms.ledger import deliveries, evidence, matching, verdicts, views
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.opening import open_ledger
 
@@ -28,7 +37,11 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.views import Batch, Heading, Item, Overview, Report
 
 BATCHES_SHOWN = 50
-_HEADER = ("position", "phone", "state", "reason", "batch", "taskid", "account", "settled_at", "message")
+_MATCHING_SECONDS = 10.0
+_HEADER = (
+    *("position", "phone", "state", "reason", "batch", "taskid", "account", "settled_at", "message"),
+    *HEARD,
+)
 
 
 # The list
@@ -103,7 +116,10 @@ def status(args: argparse.Namespace) -> Result:
         report = views.report(ledger, heading.id)
         standing = views.standing(ledger, heading.id)
         batches = views.batches(ledger, heading.id, None if args.all else BATCHES_SHOWN)
-        found = evidence.look(ledger, heading.id) if report.in_doubt else []
+        found = _evidence(ledger, heading) if report.in_doubt else []
+        delivered = deliveries.of_campaigns(ledger, [heading.id]).get(heading.id, deliveries.Deliveries())
+        replies = views.count_replies(ledger, heading.id)
+        shared = views.shared_task_ids(ledger, heading.id)
     in_doubt = [each.number for each in batches if each.state is BatchState.IN_DOUBT]
     advices = advice.advise(args.campaign, heading, standing, in_doubt, found)
     if args.output == "json":
@@ -114,14 +130,27 @@ def status(args: argparse.Namespace) -> Result:
             "sending": report.sending,
             "needs": advice.needs(heading, standing),
             "batches": [_batch_data(each) for each in batches],
+            "delivery": delivery_data(delivered, replies),
+            "sharedTaskIds": [shared_data(each) for each in shared],
             "evidence": [_found_data(each) for each in found],
             "advice": [_advice_data(each) for each in advices],
         }
         return Result(Exit.DONE, json.dumps(data, ensure_ascii=False))
-    lines = [*_heading_lines(heading, report), "", *_batch_lines(batches, report.batches)]
+    lines = [*_heading_lines(heading, report), *delivery_lines(delivered, replies)]
+    lines += ["", *_batch_lines(batches, report.batches), *map(shared_line, shared)]
     if found:
         lines += ["", "Receipts and replies about phones in doubt:", *(_found_line(each) for each in found)]
     return Result(Exit.DONE, "\n".join([*lines, *_advice_lines(advices)]))
+
+
+def _evidence(ledger: Ledger, heading: Heading) -> list[Found]:
+    _match(ledger)
+    return evidence.look(ledger, heading.id, default_account())
+
+
+def _match(ledger: Ledger) -> None:
+    """Let what was pushed find its batch, as far as that takes no long time."""
+    matching.settle(ledger, OptOutWords(settings.opt_out_words()).are_in, _MATCHING_SECONDS)
 
 
 def _find(ledger: Ledger, wanted: str) -> Heading:
@@ -254,6 +283,9 @@ def resolve(args: argparse.Namespace) -> Result:
             caution = verdicts.resolve_as_not_sent(ledger, heading.id, args.batch)
         else:
             verdicts.resolve_as_sent(ledger, heading.id, args.batch, args.sent)
+        if not args.not_sent:
+            # Its receipts come in with a taskId, and go with it.
+            _match(ledger)
         report = views.report(ledger, heading.id)
         standing = views.standing(ledger, heading.id)
         batch = views.batch(ledger, heading.id, args.batch)
@@ -303,6 +335,10 @@ def _all_phones(ledger: Ledger, campaign_id: int) -> Iterator[str]:
 
 
 def _row(item: Item) -> tuple[object, ...]:
+    return *_sent_cells(item), *heard_cells(item.heard)
+
+
+def _sent_cells(item: Item) -> tuple[object, ...]:
     batch = item.batch
     if item.reason is not None:
         return (item.position, harmless(item.phone), "excluded", item.reason, "", "", "", "", "")

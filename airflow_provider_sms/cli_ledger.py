@@ -67,7 +67,7 @@ def check(args: argparse.Namespace) -> Result:
         facts["freeBytes"] = shutil.disk_usage(path.parent).free
     status = Exit.USAGE if problems else Exit.DONE
     if args.output == "json":
-        data = {**facts, "problems": problems, "warnings": warnings}
+        data = {**_facts_as_data(facts), "problems": problems, "warnings": warnings}
         return Result(status, json.dumps(data, ensure_ascii=False))
     lines = [f"{name}: {value}" for name, value in _facts_shown(facts).items()]
     lines += [f"warning: {each}" for each in warnings]
@@ -91,12 +91,20 @@ def _look_inside(ledger: Ledger, facts: dict[str, object]) -> list[str]:
         facts["batches"] = stock.batches
         facts["receipts"] = stock.receipts
         facts["replies"] = stock.replies
+        facts["notLookedAt"] = stock.not_looked_at
+        facts["unowned"] = stock.unowned
         facts["writable"] = False
         upkeep.try_writing(ledger)
         facts["writable"] = True
     except LedgerError as error:
         return [str(error)]
     return []
+
+
+def _facts_as_data(facts: dict[str, object]) -> dict[str, object]:
+    data = {name: value.rows if isinstance(value, upkeep.Count) else value for name, value in facts.items()}
+    about = [name for name, value in facts.items() if isinstance(value, upkeep.Count) and value.is_about]
+    return {**data, "estimated": about}
 
 
 def _facts_shown(facts: dict[str, object]) -> dict[str, object]:
@@ -107,6 +115,10 @@ def _facts_shown(facts: dict[str, object]) -> dict[str, object]:
         shown["batches"] = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in batches.items()) or "none"
     if isinstance(free := shown.pop("freeBytes", None), int):
         shown["free on the disk"] = f"{free / 1e9:.1f} GB"
+    if "notLookedAt" in facts:
+        # They say whether a receiver runs, and whether somebody else sends with the account.
+        shown["pushes not looked at"] = shown.pop("notLookedAt")
+        shown["pushes of no batch"] = shown.pop("unowned")
     if "version" in facts:
         needed = shown.pop("needs")
         shown["version"] = f"{facts['version'] or 'no tables'} (needed: {needed})"

@@ -22,6 +22,7 @@ from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import times
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.client import SmsClient
+from airflow_provider_sms.gateway.errors import AccountError
 from airflow_provider_sms.gateway.phones import Phones, Sieve, mask, none_to_send_to
 from airflow_provider_sms.ledger import opt_outs, views
 from airflow_provider_sms.ledger.errors import LedgerError, PlanChangedError
@@ -77,6 +78,17 @@ def find_account(conn_id: str) -> Account:
     return read_account(connection)
 
 
+def default_account() -> str | None:
+    """Tell the App ID of `sms_default`: addresses for pushes without an account id stand for it.
+
+    :returns: None if there is no such connection, or it can not be used.
+    """
+    try:
+        return find_account("sms_default").app_id
+    except (UsageError, AccountError):
+        return None
+
+
 def balance(args: argparse.Namespace) -> Result:
     """Tell how many points the account has left."""
     with SmsClient(find_account(args.conn_id)) as client:
@@ -100,7 +112,8 @@ def send(args: argparse.Namespace) -> Result:
         campaign = _plan(Planner(ledger, key, order, read, log, policy), fingerprint)
         log.info("Campaign %s: %d phones, points at most: %d.", key.name, campaign.phones, _points(campaign))
         with SmsClient(account) as client:
-            status, report = _send(Sender(ledger, client, campaign, policy, log), ledger, campaign)
+            sender = Sender(ledger, client, campaign, policy, log, default_account=default_account)
+            status, report = _send(sender, ledger, campaign)
     if args.output == "json":
         return Result(status, json.dumps(report.summary(), ensure_ascii=False) if report else "")
     return Result(status, _report_shown(report) if report else "")

@@ -133,7 +133,8 @@ def plan(ledger: Ledger, phones: int, batch_size: int) -> int:
             "phones": phones,
         }
         head |= {"created_at": now, "lease_until": now, "planned_at": now}
-        (campaign_id,) = connection.execute(insert(campaign_table).values(**head)).inserted_primary_key or ()
+        done: Any = connection.execute(insert(campaign_table).values(**head))
+        campaign_id = int(done.inserted_primary_key[0])
     for first in range(0, phones, CHUNK):
         some = [str(_FIRST_PHONE + number) for number in range(first, min(first + CHUNK, phones))]
         with ledger.writing() as connection:
@@ -147,7 +148,7 @@ def plan(ledger: Ledger, phones: int, batch_size: int) -> int:
         rows.append(row)
     with ledger.writing() as connection:
         connection.execute(insert(batch_table), rows)
-    return int(campaign_id)
+    return campaign_id
 
 
 def store(ledger: Ledger, numbers: Sequence[int], batch_size: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, update
 
 from airflow_provider_sms import cli
 from airflow_provider_sms.cli import Exit
@@ -30,6 +30,7 @@ from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import CampaignError
 from tests.support.airflow import ROOT
 from tests.support.campaigns import ACCOUNT, PHONES, TEXT, Campaigns, Platform
+from tests.support.heard import look, marks, receipt, reply
 
 NAME = "dag/run/send"
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
@@ -75,6 +76,20 @@ def push(campaigns: Campaigns, mobile: str, taskid: str) -> None:
         now = campaigns.ledger.now(connection)
         values = {"account": ACCOUNT.app_id, "mobile": mobile, "taskid": taskid, "received_at": now, "digest": "1"}
         connection.execute(insert(receipt_table).values(**values))
+
+
+def hear_of_each_kind(campaigns: Campaigns) -> None:
+    """Receipts of each kind for a campaign of ten, and two replies."""
+    ledger = campaigns.ledger
+    for place, (status, code) in enumerate(
+        [("1", "DELIVRD"), ("0", "MK:0001"), ("0", "MN:0001"), ("0", "=X:9999"), ("0", ""), ("2", "ACCEPTD")]
+    ):
+        receipt(ledger, PHONES[place], f"T{place // 2 + 1}", status, code)
+    receipt(ledger, PHONES[0], "T1", "0", "MK:0001")
+    reply(ledger, PHONES[0], "T1")
+    reply(ledger, "1380013***2", "T1")
+    reply(ledger, PHONES[9], "T1")
+    look(ledger)
 
 
 class TestTheList:
@@ -144,11 +159,52 @@ class TestStatus:
         assert lines[2] == "phones:   4: 4 accepted, 0 refused, 0 in doubt, 0 not sent, 2 excluded"
         assert lines[3] == "excluded: 1 duplicate, 1 malformed"
         assert lines[4] == "points:   4 (1 segment(s) a text); left on the account: 998"
-        assert lines[6].split("  ")[0] == "batch"
-        assert [line.split()[:6] for line in lines[7:]] == [
+        assert lines[5] == "receipts: 0 delivered, 0 failed, 0 unknown, 4 without a receipt yet"
+        assert lines[7].split("  ")[0] == "batch"
+        assert [line.split()[:6] for line in lines[8:]] == [
             ["1", "accepted", "2", "1", "T1", "FAKE-APP-ID"],
             ["2", "accepted", "2", "1", "T2", "FAKE-APP-ID"],
         ]
+
+    def test_what_receipts_and_replies_say(self, campaigns: Campaigns, said: Said) -> None:
+        campaigns.run(Platform())
+        hear_of_each_kind(campaigns)
+        shown = said("status", NAME)
+        assert (
+            "receipts: 1 delivered, 4 failed (2 dead number; 1 no code; 1 another code), 1 unknown, "
+            "4 without a receipt yet, 1 with a later receipt that says otherwise\nreplies:  2\n"
+        ) in shown
+        data = json.loads(said("status", NAME, "--output", "json"))
+        assert data["delivery"] == {
+            "delivered": 1,
+            "failed": 4,
+            "failedByCause": {"": 1, "dead_number": 2, "other": 1},
+            "unknown": 1,
+            "withoutReceipt": 4,
+            "contradicted": 1,
+            "replies": 2,
+        }
+        assert data["sharedTaskIds"] == []
+
+    def test_a_task_id_of_two_batches(self, campaigns: Campaigns, said: Said) -> None:
+        campaigns.run(Platform())
+        campaigns.run(Platform(), PHONES[:2], key=CampaignKey("", campaign_key="other"))
+        shown = said("status", NAME)
+        assert "batch 1: taskId T1 is also that of batch 1 of campaign other. One of them was settled with" in shown
+        (shared,) = json.loads(said("status", "other", "--output", "json"))["sharedTaskIds"]
+        assert shared == {"batch": 1, "taskId": "T1", "otherCampaign": NAME, "otherBatch": 1}
+
+    def test_a_push_to_the_default_address_is_evidence_for_that_account(
+        self, campaigns: Campaigns, said: Said, set_connection: Callable[..., None]
+    ) -> None:
+        fail(campaigns, LOST)
+        receipt(campaigns.ledger, PHONES[0], "T77", account=None)
+        campaigns.change_batches(batch_table.c.state == BatchState.ACCEPTED, settled_at=batch_table.c.claimed_at)
+        assert "but its pushes came to the address without an account id" in said("status", NAME)
+        set_connection(login=ACCOUNT.app_id, password="FAKE-APP-KEY", host="https://127.0.0.1:1")
+        assert "taskId T77, named by 1; nothing speaks against it" in said("status", NAME)
+        set_connection(login="FAKE-OTHER-ID", password="FAKE-APP-KEY", host="https://127.0.0.1:1")
+        assert "T77" not in said("status", NAME)
 
     def test_by_its_id(self, campaigns: Campaigns, said: Said) -> None:
         campaigns.run(Platform())
@@ -161,10 +217,10 @@ class TestStatus:
         phones = [f"1380013{number:04d}" for number in range(120)]
         fail(campaigns, *[None] * 55, LOST, phones=phones)
         lines = said("status", NAME).splitlines()
-        batches = [line.split() for line in lines[6:56]]
+        batches = [line.split() for line in lines[7:57]]
         assert batches[0][:4] == ["56", "in", "doubt", "2"]
         assert batches[1][:2] == ["1", "accepted"]
-        assert lines[56] == "10 more; --all shows them."
+        assert lines[57] == "10 more; --all shows them."
         assert " 60  accepted" in said("status", NAME, "--all")
         assert len(json.loads(said("status", NAME, "--output", "json"))["batches"]) == 50
 
@@ -333,6 +389,16 @@ class TestResolve:
         assert f"Batch 2 of campaign {NAME} is planned now." in shown
         assert "(process 4321 on worker-7) is not known to have ended: see that it is gone" in shown
 
+    def test_a_task_id_brings_its_receipts_and_undo_takes_them_away(self, campaigns: Campaigns, said: Said) -> None:
+        fail(campaigns, None, LOST)
+        receipt(campaigns.ledger, PHONES[2], "T77")
+        look(campaigns.ledger)
+        said("resolve", NAME, "--batch", "2", "--sent", "T77")
+        assert "receipts: 1 delivered" in said("status", NAME)
+        said("resolve", NAME, "--batch", "2", "--undo")
+        assert "receipts: 0 delivered" in said("status", NAME)
+        assert marks(campaigns.ledger) == ["unowned"]
+
     def test_undo(self, campaigns: Campaigns, said: Said) -> None:
         fail(campaigns, None, LOST)
         said("resolve", NAME, "--batch", "2", "--sent", "T77")
@@ -379,6 +445,25 @@ class TestExport:
         assert fifth["message"] == "the platform counts 1 of 2"
         assert seventh["reason"] == "BalanceTooLowError"
         assert "余额不足" in seventh["message"]
+
+    def test_what_receipts_say_of_each_phone(self, campaigns: Campaigns, said: Said) -> None:
+        campaigns.run(Platform(), [*PHONES, "x"])
+        hear_of_each_kind(campaigns)
+        names = ("outcome", "code", "cause", "receivetime", "contradicted")
+        rows = [tuple(row[name] for name in names) for row in self.rows(said("export", NAME))]
+        time = "2030-01-31 12:00:00"
+        assert rows == [
+            ("delivered", "DELIVRD", "", time, "yes"),
+            ("failed", "MK:0001", "dead_number", time, ""),
+            ("failed", "MN:0001", "dead_number", time, ""),
+            ("failed", "'=X:9999", "other", time, ""),
+            ("failed", "", "", time, ""),
+            ("unknown", "ACCEPTD", "", time, ""),
+            *[("", "", "", "", "")] * 5,
+        ]
+        with campaigns.ledger.writing() as connection:
+            connection.execute(delete(receipt_table))
+        assert [row["outcome"] for row in self.rows(said("export", NAME))][:2] == ["delivered", "failed"]
 
     def test_a_new_file_that_nobody_else_may_read(self, campaigns: Campaigns, said: Said, tmp_path: Path) -> None:
         campaigns.run(Platform())
@@ -440,7 +525,10 @@ class TestExport:
             timeout=120,
             env=environment,
         )
-        assert finished.stdout == "position,phone,state,reason,batch,taskid,account,settled_at,message\n"
+        assert finished.stdout == (
+            "position,phone,state,reason,batch,taskid,account,settled_at,message,"
+            "outcome,code,cause,receivetime,contradicted\n"
+        )
         assert "Traceback" not in finished.stderr
         assert "BrokenPipe" not in finished.stderr
 

@@ -82,6 +82,8 @@ class TestCheck:
         ]
         assert "campaigns: 1" in lines
         assert "batches: 5 accepted" in lines
+        assert lines[lines.index("receipts: 0") + 1] == "replies: 0"
+        assert {"pushes not looked at: 0", "pushes of no batch: 0"} < set(lines)
         assert "writable: yes" in lines
         assert any(line.startswith("free on the disk: ") for line in lines)
         assert lines[-1] == "The ledger is fit to send with."
@@ -91,6 +93,7 @@ class TestCheck:
         shown = json.loads(said("check", "--output", "json"))
         assert shown["problems"] == []
         assert (shown["campaigns"], shown["purged"], shown["batches"], shown["receipts"]) == (1, 0, {"accepted": 5}, 0)
+        assert (shown["replies"], shown["notLookedAt"], shown["unowned"], shown["estimated"]) == (0, 0, 0, [])
         assert shown["writable"] is True
         assert shown["freeBytes"] > 0
 

@@ -8,20 +8,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, exists, func, or_, select, update
+from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.ownership import UNOWNED, hold
 from airflow_provider_sms.ledger.plans import Plans, remove_recipients
 from airflow_provider_sms.ledger.schema import (
     BatchState,
     batch_table,
     campaign_table,
+    delivery_table,
     ledger_table,
     once_table,
+    quarantine_table,
     receipt_table,
     recipient_table,
+    reply_claim_table,
     reply_table,
 )
 
@@ -32,7 +36,23 @@ if TYPE_CHECKING:
 PROGRESS_INTERVAL = 10.0
 _IDS_AT_ONCE = 50_000
 _BATCHES_AT_ONCE = 500
+_DELIVERIES_AT_ONCE = 50_000
+_COUNTED = 100_000
 _FIELDS = {receipt_table.name: "receipts", reply_table.name: "replies"}
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number of rows; of many it is an estimate, as to count them takes longer than anybody wants to wait."""
+
+    rows: int
+    is_about: bool = False
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.rows + other.rows, self.is_about or other.is_about)
+
+    def __str__(self) -> str:
+        return f"about {self.rows:,}" if self.is_about else str(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +62,18 @@ class Stock:
     :param created_at: when it was made, aware.
     :param purged: of the campaigns, those whose phones and texts were removed.
     :param batches: how many, by state.
+    :param not_looked_at: pushes whose meaning nobody has found out yet: receipts and replies.
+    :param unowned: pushes whose taskId no batch has.
     """
 
     created_at: datetime
     campaigns: int
     purged: int
     batches: dict[str, int]
-    receipts: int
-    replies: int
+    receipts: Count
+    replies: Count
+    not_looked_at: Count
+    unowned: Count
 
 
 def take_stock(ledger: Ledger) -> Stock:
@@ -61,11 +85,42 @@ def take_stock(ledger: Ledger) -> Stock:
         campaigns, purged = connection.execute(query).one()
         states = select(batch.c.state, func.count()).group_by(batch.c.state).order_by(batch.c.state)
         batches = {row[0]: row[1] for row in connection.execute(states)}
-        receipts, replies = (
-            connection.execute(select(func.count()).select_from(each)).scalar_one()
-            for each in (receipt_table, reply_table)
+        receipts, replies = (_count(ledger, connection, each) for each in (receipt_table, reply_table))
+        pushes = (receipt_table, reply_table)
+        new, unowned = (
+            [_count_some(connection, select(each.c.id).where(each.c.matching.is_(None))) for each in pushes],
+            [_count_some(connection, select(each.c.id).where(each.c.matching == UNOWNED)) for each in pushes],
         )
-    return Stock(aware(created_at), campaigns, purged, batches, receipts, replies)
+    return Stock(
+        aware(created_at), campaigns, purged, batches, receipts, replies, new[0] + new[1], unowned[0] + unowned[1]
+    )
+
+
+def _count(ledger: Ledger, connection: Connection, table: Table) -> Count:
+    """Count what was pushed: the few that a new ledger has exactly, millions by what the database believes."""
+    few = _count_some(connection, select(table.c.id))
+    if not few.is_about:
+        return few
+    match ledger.kind:
+        case "postgresql":
+            query = text("SELECT reltuples FROM pg_class WHERE oid = CAST(:name AS regclass)")
+        case "mysql":
+            query = text(
+                "SELECT table_rows FROM information_schema.tables "
+                "WHERE table_schema = DATABASE() AND table_name = :name"
+            )
+        case _:
+            # No id is left out, and what is removed are the oldest.
+            query = text(f"SELECT (SELECT max(id) FROM {table.name}) - (SELECT min(id) FROM {table.name}) + 1")  # noqa: S608
+            return Count(int(connection.execute(query).scalar_one()), is_about=True)
+    believed = connection.execute(query, {"name": table.name}).scalar()
+    return Count(max(int(believed or 0), few.rows), is_about=True)
+
+
+def _count_some(connection: Connection, query: Any) -> Count:
+    """Count rows, up to so many."""
+    rows = int(connection.execute(select(func.count()).select_from(query.limit(_COUNTED).subquery())).scalar_one())
+    return Count(rows, is_about=rows >= _COUNTED)
 
 
 def try_writing(ledger: Ledger) -> None:
@@ -170,6 +225,9 @@ def purge(
             for count in _removed_heard(ledger, table, before):
                 setattr(removed, _FIELDS[table.name], getattr(removed, _FIELDS[table.name]) + count)
                 progress()
+        _remove_claims(ledger)
+        with ledger.writing() as connection:
+            connection.execute(delete(quarantine_table).where(quarantine_table.c.received_at < naive(before)))
     return removed
 
 
@@ -282,8 +340,31 @@ def _remove_phones(ledger: Ledger, campaign_id: int) -> int:
         with ledger.writing() as connection:
             part = ids[start : start + _BATCHES_AT_ONCE]
             connection.execute(delete(once_table).where(once_table.c.batch_id.in_(part)))
+    _remove_deliveries(ledger, campaign_id)
     remove_recipients(ledger, campaign_id)
     return count
+
+
+def _remove_deliveries(ledger: Ledger, campaign_id: int) -> None:
+    """Remove what receipts say of each phone; their counts stay."""
+    table = delivery_table
+    with ledger.reading() as connection:
+        query = select(func.max(table.c.position)).where(table.c.campaign_id == campaign_id)
+        last = connection.execute(query).scalar() or 0
+    for first in range(1, last + 1, _DELIVERIES_AT_ONCE):
+        some = table.c.position.between(first, first + _DELIVERIES_AT_ONCE - 1)
+        with ledger.writing() as connection:
+            # A look that is under way may just write some.
+            hold(ledger, connection)
+            connection.execute(delete(table).where(table.c.campaign_id == campaign_id, some))
+
+
+def _remove_claims(ledger: Ledger) -> None:
+    """Remove claims of replies that are kept no longer; others say who has handled a reply that is still there."""
+    table = reply_claim_table
+    is_there = exists().where(reply_table.c.id == table.c.reply_id)
+    with ledger.writing() as connection:
+        connection.execute(delete(table).where(~is_there))
 
 
 def _removed_heard(ledger: Ledger, table: Table, before: datetime) -> Iterator[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,15 @@ from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.plans import CHUNK
-from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, recipient_table
+from airflow_provider_sms.ledger.schema import (
+    BatchState,
+    batch_table,
+    campaign_table,
+    delivery_table,
+    receipt_table,
+    recipient_table,
+    reply_table,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -281,18 +289,38 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What receipts say of the text to one phone.
+
+    :param outcome: see `schema.Outcome`.
+    :param cause: of a failure, see `gateway.receipts.CAUSES`.
+    :param code: the receipt's, as it came; None if it is kept no longer.
+    :param receivetime: likewise.
+    :param is_contradicted: a later one says otherwise.
+    """
+
+    outcome: str
+    cause: str
+    code: str | None
+    receivetime: str | None
+    is_contradicted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """What became of one item that was handed in.
 
     :param phone: eleven digits, or a malformed item as it came.
     :param reason: why it is left out; None if it is not.
     :param batch: where it is sent; None if it is left out.
+    :param heard: None if no receipt has come.
     """
 
     position: int
     phone: str = field(repr=False)
     reason: str | None
     batch: Batch | None
+    heard: Heard | None = None
 
 
 def newest(ledger: Ledger, most: int) -> list[Overview]:
@@ -362,9 +390,49 @@ def batch(ledger: Ledger, campaign_id: int, number: int) -> Batch:
         return _batch(connection.execute(query).one())
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A taskId that two batches have: somebody has settled one of them with the wrong one.
+
+    :param number: the batch's of the campaign that was asked about.
+    :param campaign: the other one's campaign, and its number there.
+    """
+
+    number: int
+    taskid: str
+    campaign: str
+    other_number: int
+
+
+def shared_task_ids(ledger: Ledger, campaign_id: int) -> list[Shared]:
+    """Find taskIds of a campaign's batches that other batches have too."""
+    table, campaign = batch_table, campaign_table
+    other = table.alias()
+    query = (
+        select(table.c.number, table.c.taskid, campaign.c.name, other.c.number)
+        .select_from(
+            table.join(other, (other.c.taskid == table.c.taskid) & (other.c.id != table.c.id)).join(
+                campaign, campaign.c.id == other.c.campaign_id
+            )
+        )
+        .where(table.c.campaign_id == campaign_id, table.c.state == BatchState.ACCEPTED)
+        .where(other.c.state == BatchState.ACCEPTED)
+        .order_by(table.c.number, other.c.id)
+    )
+    with ledger.reading() as connection:
+        return [Shared(*row) for row in connection.execute(query)]
+
+
+def count_replies(ledger: Ledger, campaign_id: int) -> int:
+    """Count the replies to a campaign that were heard and matched."""
+    query = select(func.count()).where(reply_table.c.campaign_id == campaign_id)
+    with ledger.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def items(ledger: Ledger, campaign_id: int) -> Iterator[list[Item]]:
     """Read what became of every item that was handed in, in order, in chunks: each item once."""
-    people, table = recipient_table, batch_table
+    people, table, known, push = recipient_table, batch_table, delivery_table, receipt_table
     with ledger.reading() as connection:
         highest = select(func.max(people.c.position)).where(people.c.campaign_id == campaign_id)
         last = connection.execute(highest).scalar() or 0
@@ -376,11 +444,21 @@ def items(ledger: Ledger, campaign_id: int) -> Iterator[list[Item]]:
         positions = select(people.c.position, people.c.phone, people.c.reason).where(
             people.c.campaign_id == campaign_id, people.c.position.between(first, end)
         )
+        receipts = (
+            select(known.c.position, known.c.outcome, known.c.cause, push.c.code, push.c.receivetime)
+            .add_columns(known.c.contradicted_by.is_not(None))
+            .select_from(known.outerjoin(push, push.c.id == known.c.receipt_id))
+            .where(known.c.campaign_id == campaign_id, known.c.position.between(first, end))
+        )
         with ledger.reading() as connection:
             # Batches first: in between a phone may be left out and its batch go, but never the other way round.
             found = [_batch(row) for row in connection.execute(overlapping.order_by(table.c.first_position))]
             rows = connection.execute(positions.order_by(people.c.position)).all()
-        yield list(_placed(rows, found))
+            heard = {
+                position: Heard(outcome, cause, code, receivetime, bool(is_contradicted))
+                for position, outcome, cause, code, receivetime, is_contradicted in connection.execute(receipts)
+            }
+        yield list(_placed(rows, found, heard))
 
 
 def _standings(ledger: Ledger, connection: Connection, campaign_ids: Sequence[int]) -> dict[int, Standing]:
@@ -430,7 +508,7 @@ def _batch(row: Row[Any]) -> Batch:
     )
 
 
-def _placed(rows: Sequence[Any], found: Sequence[Batch]) -> Iterator[Item]:
+def _placed(rows: Sequence[Any], found: Sequence[Batch], heard: Mapping[int, Heard]) -> Iterator[Item]:
     """Give each item its batch; both are in the order of positions."""
     following = iter(found)
     batch = next(following, None)
@@ -438,4 +516,4 @@ def _placed(rows: Sequence[Any], found: Sequence[Batch]) -> Iterator[Item]:
         while batch is not None and batch.last_position < position:
             batch = next(following, None)
         is_inside = batch is not None and reason is None and batch.first_position <= position
-        yield Item(position, phone, reason, batch if is_inside else None)
+        yield Item(position, phone, reason, batch if is_inside else None, heard.get(position))

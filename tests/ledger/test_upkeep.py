@@ -21,16 +21,20 @@ from airflow_provider_sms.ledger.schema import (
     BatchState,
     batch_table,
     campaign_table,
+    delivery_table,
     once_table,
+    quarantine_table,
     receipt_table,
     recipient_table,
+    reply_claim_table,
     reply_table,
 )
-from airflow_provider_sms.ledger.upkeep import Removed, count_purgeable, purge
+from airflow_provider_sms.ledger.upkeep import Count, Removed, count_purgeable, purge
 from airflow_provider_sms.planning import Try, begin, make_order
 from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import CampaignError
 from tests.support.campaigns import ACCOUNT, PHONES, SENDER, TEXT, Campaigns, Platform
+from tests.support.heard import deliveries, look, marks, receipt, reply
 
 DAY = datetime(2021, 1, 1, tzinfo=UTC)
 BEFORE = DAY.replace(tzinfo=None) - timedelta(days=9)
@@ -187,6 +191,68 @@ def test_what_was_heard_before_goes_by_its_own_time(
     assert count(campaigns, table) == 2
 
 
+def test_what_is_known_of_each_phone_goes_with_it_and_counts_stay(
+    campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_DELIVERIES_AT_ONCE", 3)
+    ledger = campaigns.ledger
+    campaigns.run(Platform(), key=CampaignKey("", campaign_key="stays"))
+    campaigns.run(Platform(), PHONES[:2])
+    gone = campaigns.batches()[-1].campaign_id
+    campaigns.change_batches(batch_table.c.campaign_id != gone, taskid=None)
+    campaigns.change_batches(batch_table.c.campaign_id != gone, batch_table.c.number == 1, taskid="X1")
+    receipt(ledger, PHONES[0], "T1")
+    receipt(ledger, PHONES[1], "T1", "0", "MK:0001")
+    receipt(ledger, PHONES[0], "X1")
+    look(ledger)
+    assert count(campaigns, delivery_table) == 3
+    with ledger.writing() as connection:
+        only = campaign_table.c.id == gone
+        old = {"planned_at": BEFORE, "valid_until": BEFORE}
+        connection.execute(update(campaign_table).where(only).values(**old))
+    campaigns.change_batches(batch_table.c.campaign_id == gone, settled_at=BEFORE, lease_until=BEFORE)
+    assert removing(campaigns).campaigns == 1
+    assert count(campaigns, delivery_table) == 1
+    counts = deliveries(ledger, gone)
+    assert (counts.delivered, counts.failed) == (1, {"dead_number": 1})
+    # What comes now finds nobody.
+    receipt(ledger, PHONES[0], "T1", "0")
+    look(ledger)
+    assert (marks(ledger)[-1], deliveries(ledger, gone)) == ("no_phone", counts)
+
+
+def test_claims_go_with_their_replies_and_what_could_not_be_read_by_its_own_time(campaigns: Campaigns) -> None:
+    ledger = campaigns.ledger
+    old, new = (reply(ledger, PHONES[0], content=str(time), received_at=time) for time in (BEFORE, AFTER))
+    with ledger.writing() as connection:
+        for number in (old, new):
+            values = {"consumer": "c", "reply_id": number, "owner": "o", "lease_until": BEFORE, "handled_at": BEFORE}
+            connection.execute(insert(reply_claim_table).values(**values))
+        for time in (BEFORE, AFTER):
+            values = {"interface": "receipts", "reason": "r", "body": "b", "received_at": time}
+            connection.execute(insert(quarantine_table).values(**values))
+    removing(campaigns)
+    with ledger.reading() as connection:
+        assert connection.execute(select(reply_claim_table.c.reply_id)).scalars().all() == [new]
+        assert connection.execute(select(quarantine_table.c.received_at)).scalars().all() == [AFTER]
+
+
+def test_many_pushes_are_estimated(campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = campaigns.ledger
+    for number in range(30):
+        receipt(ledger, PHONES[0], f"T{number}", matching=None if number % 3 else "unowned")
+    stock = upkeep.take_stock(ledger)
+    assert [str(each) for each in (stock.receipts, stock.not_looked_at, stock.unowned)] == ["30", "20", "10"]
+    if ledger.kind != "sqlite":
+        analyze = {"postgresql": "ANALYZE sms_receipt", "mysql": "ANALYZE TABLE sms_receipt"}[ledger.kind]
+        with ledger.writing() as connection:
+            connection.exec_driver_sql(analyze)
+    monkeypatch.setattr(upkeep, "_COUNTED", 12)
+    stock = upkeep.take_stock(ledger)
+    assert stock.receipts == Count(30, is_about=True)
+    assert [str(each) for each in (stock.not_looked_at, stock.unowned)] == ["about 12", "10"]
+
+
 def test_half_plans_that_were_given_up_go_and_one_that_is_being_stored_stays(campaigns: Campaigns) -> None:
     terms = make_order(ACCOUNT, TEXT, policy=Policy()).terms
     plans = Plans(campaigns.ledger, "elsewhere boot ns 77 1")
@@ -240,7 +306,7 @@ def test_stock_is_taken_and_writing_tried(campaigns: Campaigns) -> None:
         campaigns.run(Platform(None, LOST))
     stock = upkeep.take_stock(campaigns.ledger)
     assert (stock.campaigns, stock.purged, stock.batches) == (1, 0, {"accepted": 4, "in_doubt": 1})
-    assert (stock.receipts, stock.replies) == (0, 0)
+    assert (stock.receipts.rows, stock.replies.rows, stock.unowned.rows, stock.not_looked_at.rows) == (0, 0, 0, 0)
     assert stock.created_at.tzinfo is UTC
     upkeep.try_writing(campaigns.ledger)
     assert upkeep.take_stock(campaigns.ledger) == stock

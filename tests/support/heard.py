@@ -39,7 +39,8 @@ def _store(ledger: Ledger, table: Any, **fields: Any) -> int:
             "receivetime": "2030-01-31 12:00:00",
             **fields,
         }
-        return int(connection.execute(insert(table).values(**values)).inserted_primary_key[0])
+        done: Any = connection.execute(insert(table).values(**values))
+        return int(done.inserted_primary_key[0])
 
 
 def look(ledger: Ledger, opts_out: Any = lambda content: False) -> int:
