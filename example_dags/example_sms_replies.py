@@ -29,7 +29,7 @@ with DAG(
     tags=["example", "sms"],
     doc_md=__doc__,
     params={
-        "phones": Param(["13800130001", "13800130002", "13800130003"], type="array", title="Phones"),
+        "phones": Param(["13800130031", "13800130032", "13800130033"], type="array", title="Phones"),
         "question": Param("【云通信】明天的会议您能参加吗?能请回复1,不能请回复2。", type="string", title="Text"),
     },
 ) as dag:

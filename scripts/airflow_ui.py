@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import socket
 import sys
 import urllib.error
@@ -15,9 +16,18 @@ import urllib.request
 from pathlib import Path
 
 from scripts.processes import Child, ChildFailed, Children, Interrupted
-from scripts.sandbox import AIRFLOW, Steps, airflow_home, fresh_log, last_lines, start_simulator
+from scripts.sandbox import (
+    AIRFLOW,
+    HOST,
+    Steps,
+    airflow_home,
+    free_port,
+    fresh_log,
+    last_lines,
+    push_address,
+    start_simulator,
+)
 
-HOST = "127.0.0.1"
 USUAL_PORT = 8080
 _READY_WITHIN = 300
 _PARTS = {
@@ -41,7 +51,7 @@ def choose_port(wanted: int | None) -> int:
         if not _is_free(wanted):
             raise PortTaken(f"Port {wanted} on {HOST} is in use or not allowed; name another: make airflow PORT=8090")
         return wanted
-    return USUAL_PORT if _is_free(USUAL_PORT) else _any_free_port()
+    return USUAL_PORT if _is_free(USUAL_PORT) else free_port()
 
 
 def _is_free(port: int) -> bool:
@@ -52,12 +62,6 @@ def _is_free(port: int) -> bool:
         except (OSError, OverflowError):
             return False
     return True
-
-
-def _any_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def settings(port: int) -> dict[str, str]:
@@ -84,9 +88,13 @@ def run_airflow(children: Children, port: int, steps: Steps) -> None:
     :raises Interrupted: always, in the end.
     """
     log = fresh_log("airflow.log")
+    token = secrets.token_urlsafe(32)
     with steps.step("Starting the simulated platform"):
-        simulator = start_simulator(children, fresh_log("airflow-simulator.log"))
-    with airflow_home(children, **settings(port)) as env:
+        # Receipts, and a reply from every third phone, arrive at the receiver in Airflow's API server.
+        flags = ("--push-url", push_address(port, token), "--receipt-delay", "5", "--reply-share", "0.34")
+        flags += ("--reply-delay", "5", "--reply-text", "1", "--push-repeats", "20")
+        simulator = start_simulator(children, fresh_log("airflow-simulator.log"), *flags)
+    with airflow_home(children, **settings(port), AIRFLOW__SMS__PUSH_TOKENS=token) as env:
         try:
             with steps.step("Making Airflow's database"):
                 children.run("airflow db migrate", [*AIRFLOW, "db", "migrate"], env, log)
@@ -138,7 +146,8 @@ def _ready(port: int, simulator: str, log: Path) -> str:
 Airflow is ready: http://{HOST}:{port}   (no log-in; open to this machine only)
 
   the connection    http://{HOST}:{port}/connections, sms_simulator; its Test button works
-  the example DAGs  http://{HOST}:{port}/dags; trigger example_sms_campaign
+  the example DAGs  http://{HOST}:{port}/dags; trigger example_sms_campaign, or
+                    example_sms_delivery, whose receipts arrive a few seconds later
   what was "sent"   {simulator}/_simulator/accepted   (nothing is really sent)
   Airflow's log     {log}
 

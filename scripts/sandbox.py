@@ -6,9 +6,11 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ from pathlib import Path
 from scripts.environment import ROOT
 from scripts.processes import Child, ChildFailed, Children
 
+HOST = "127.0.0.1"
 KEPT = ROOT / ".demo"
 # Not by the installed script: its first line can not name a path that is long or has a blank in it.
 AIRFLOW = (sys.executable, "-m", "airflow")
 _LOOPBACK = "127.0.0.1,localhost,::1"
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,13 @@ class Simulator:
     connection: str
 
 
-def start_simulator(children: Children, log: Path) -> Simulator:
+def start_simulator(children: Children, log: Path, *flags: str) -> Simulator:
     """Start the simulated platform on a free port, and wait until it answers.
 
+    :param flags: more of its flags.
     :raises ChildFailed: it does not come up.
     """
-    command = [sys.executable, "-u", "-m", "airflow_provider_sms.simulator", "--port", "0"]
+    command = [sys.executable, "-u", "-m", "airflow_provider_sms.simulator", "--port", "0", *flags]
     child = children.start("the simulator", command, _plain_environment(), log)
 
     def address() -> str | None:
@@ -55,6 +60,39 @@ def start_simulator(children: Children, log: Path) -> Simulator:
     if exported is None:
         raise ChildFailed("the simulator did not print its connection", log)
     return Simulator(child, str(address()), shlex.split(exported[1])[0])
+
+
+def start_receiver(children: Children, port: int, env: dict[str, str], log: Path) -> Child:
+    """Start the receiver on its own, and wait until it is well.
+
+    :param env: an Airflow's, as `airflow_home` gives it, with a push token.
+    :raises ChildFailed: it does not come up.
+    """
+    command = [sys.executable, "-m", "airflow_provider_sms", "receiver", "--host", HOST, "--port", str(port)]
+    child = children.start("the receiver", command, env, log)
+
+    def is_well() -> bool:
+        child.check_alive()
+        try:
+            with _DIRECT.open(f"http://{HOST}:{port}/sms/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    if not children.wait_until(is_well, 60):
+        raise ChildFailed("the receiver is not well", log)
+    return child
+
+
+def push_address(port: int, token: str) -> str:
+    """Where the simulated platform pushes to on this machine."""
+    return f"http://{HOST}:{port}/sms/push?token={token}"
+
+
+def free_port() -> int:
+    """A port that nothing listens on right now."""
+    with socket.create_server((HOST, 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 @contextmanager

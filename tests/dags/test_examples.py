@@ -35,7 +35,8 @@ def test_every_example_is_run_here() -> None:
     assert {file.stem for file in FILES} == {
         "example_sms_campaign",
         "example_sms_alarm",
-        "example_sms_replies",  # in test_waits.py
+        "example_sms_delivery",  # these two in test_waits.py
+        "example_sms_replies",
     }
 
 

@@ -99,9 +99,9 @@ def test_the_example_waits_for_an_answer_and_acts_on_it(ledger: Ledger, simulato
         (taskid,) = accepted(ledger)
         receive(
             ledger,
-            reply(taskid, "13800130001", "?"),
-            reply(taskid, "13800130002", "1"),
-            reply(taskid, "13800130003", "2"),
+            reply(taskid, "13800130031", "?"),
+            reply(taskid, "13800130032", "1"),
+            reply(taskid, "13800130033", "2"),
         )
 
     with meanwhile(answer):
@@ -109,7 +109,23 @@ def test_the_example_waits_for_an_answer_and_acts_on_it(ledger: Ledger, simulato
     assert run.state == "success", states(run)
     assert xcom(run, "count_answers") == {"yes": 1, "no": 1, "unclear": 1}
     assert xcom(run, "answered")["replies"] == 2
-    assert [batch["phones"] for batch in simulator.accepted()] == [["13800130001", "13800130002", "13800130003"]]
+    assert [batch["phones"] for batch in simulator.accepted()] == [["13800130031", "13800130032", "13800130033"]]
+
+
+@pytest.mark.usefixtures("sms_simulator")
+def test_the_example_waits_until_enough_were_reached(ledger: Ledger, simulator: Simulator) -> None:
+    listen(ledger)
+    phones = ["13800130021", "13800130022", "13800130023"]
+
+    def deliver() -> None:
+        wait_until(lambda: len(accepted(ledger)) == 1, 120)
+        receive(ledger, *receipts(accepted(ledger)[0], phones))
+
+    with meanwhile(deliver):
+        run = run_dag(put_dag(EXAMPLES / "example_sms_delivery.py"))
+    assert run.state == "success", states(run)
+    assert xcom(run, "delivered")["delivered"] == 3
+    assert simulator.accepted()[0]["phones"] == phones
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
