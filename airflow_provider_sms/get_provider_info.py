@@ -30,6 +30,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{**integration, "python-modules": ["airflow_provider_sms.operators.sms"]}],
         "sensors": [{**integration, "python-modules": ["airflow_provider_sms.sensors.sms"]}],
         "triggers": [{**integration, "python-modules": ["airflow_provider_sms.triggers.sms"]}],
+        "notifications": ["airflow_provider_sms.notifications.sms.SmsNotifier"],
         "cli": ["airflow_provider_sms.cli.airflow_commands"],
         "config": {
             "sms": {

@@ -11,7 +11,7 @@ import pytest
 
 import airflow_provider_sms
 
-DAG_FACING = ("hooks", "operators", "sensors", "triggers")
+DAG_FACING = ("hooks", "notifications", "operators", "sensors", "triggers")
 WEB_FRAMEWORKS = {"aiohttp", "cadwyn", "connexion", "django", "fastapi", "flask", "starlette", "werkzeug"}
 FORBIDDEN = {"requests", "urllib3", "sqlalchemy", *WEB_FRAMEWORKS}
 

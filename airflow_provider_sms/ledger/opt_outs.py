@@ -155,8 +155,11 @@ def among(connection: Connection, phones: Collection[str]) -> set[str]:
                 )
             case "postgresql":
                 parameters = ("\n".join(some),)
-                # An array: joined with an unnested one, the whole list would be read.
-                statement = "SELECT phone FROM sms_opt_out WHERE phone = ANY (string_to_array(%s, E'\\n'))"
+                # The limit has each phone looked up in the index; a join, or an array, may have the whole list read.
+                statement = (
+                    "SELECT listed.phone FROM unnest(string_to_array(%s, E'\\n')) AS asked (phone), LATERAL "
+                    "(SELECT phone FROM sms_opt_out WHERE sms_opt_out.phone = asked.phone LIMIT 1) AS listed"
+                )
             case _:
                 parameters = tuple(some)
                 statement = f"SELECT phone FROM sms_opt_out WHERE phone IN ({', '.join(['%s'] * len(some))})"  # noqa: S608

@@ -15,13 +15,11 @@ from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.operators.campaign import (
     CampaignOperator,
-    phones_shown,
     sender,
-    text_shown,
-    unwrapped,
     which_try,
 )
 from airflow_provider_sms.policy import OnInDoubt, Policy
+from airflow_provider_sms.rendering import phones_shown, text_shown, unwrapped
 
 if TYPE_CHECKING:
     from pathlib import Path

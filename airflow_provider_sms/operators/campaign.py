@@ -1,4 +1,4 @@
-"""What the operators share that send a campaign: fields shown masked, errors in words, the send itself.
+"""What the operators share that send a campaign: the send itself, and errors in words.
 
 Airflow's shape around `planning` and `sending`, which are imported when a task runs.
 """
@@ -6,8 +6,8 @@ Airflow's shape around `planning` and `sending`, which are imported when a task 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -15,6 +15,8 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseOperator,
 )
+
+from airflow_provider_sms.rendering import MaskedFields
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -30,10 +32,8 @@ TASK_ID_KEY = "taskId"
 T = TypeVar("T")
 
 
-class CampaignOperator(BaseOperator):
-    """An operator that sends a campaign; `shown` says how to show fields that hold personal data."""
-
-    shown: ClassVar[dict[str, Callable[[Any], str]]] = {}
+class CampaignOperator(MaskedFields, BaseOperator):
+    """An operator that sends a campaign."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -93,7 +93,16 @@ class CampaignOperator(BaseOperator):
             campaign.phones * campaign.segments,
         )
         ledger, policy = planner.ledger, planner.policy
-        sender = Sender(ledger, hook.get_conn(), campaign, policy, self.log, defer=self._defer_for, waited=waited)
+        sender = Sender(
+            ledger,
+            hook.get_conn(),
+            campaign,
+            policy,
+            self.log,
+            defer=self._defer_for,
+            waited=waited,
+            default_account=hook.default_account,
+        )
         self._stop = sender.stop
         if self._is_stopped:
             sender.stop()
@@ -107,73 +116,10 @@ class CampaignOperator(BaseOperator):
 
         self.defer(trigger=SmsPauseTrigger(time.time() + seconds, waited), method_name="resume")
 
-    def _do_render_template_fields(
-        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
-    ) -> None:
-        """Render as ever, but show phones in counts, and mask them in texts, wherever Airflow shows fields.
-
-        Both ways into rendering, mapped and not, come through here. A failing template is reported without the
-        value, which Airflow itself would log.
-        """
-        for name, show in self.shown.items():
-            if name in template_fields:
-                failure = self._render_masked(parent, name, show, context, jinja_env, seen_oids)
-                if failure is not None:
-                    raise AirflowException(f"{name}: the template fails: {failure}")
-        others = [name for name in template_fields if name not in self.shown]
-        super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
-
-    def _render_masked(
-        self, parent: Any, name: str, show: Callable[[Any], str], context: Context, jinja_env: Any, seen_oids: set[int]
-    ) -> str | None:
-        """Render one field; what went wrong is returned, so that no traceback leads through the field's value."""
-        from airflow_provider_sms import recipients
-
-        value = getattr(parent, name)
-        if isinstance(value, Masked):
-            return None
-        try:
-            rendered = recipients.rendered(
-                value, lambda each: self.render_template(each, context, jinja_env, seen_oids)
-            )
-        except Exception as error:  # noqa: BLE001 - a template may raise anything
-            return f"{type(error).__name__}: {error}"
-        setattr(parent, name, Masked(rendered, show(rendered)))
-        return None
-
-
-class Masked:
-    """A rendered value that shows itself without personal data; Airflow stores what `str` gives."""
-
-    def __init__(self, value: Any, shown: str) -> None:
-        self.value = value
-        self._shown = shown
-
-    def __str__(self) -> str:
-        return self._shown
-
-    __repr__ = __str__
-
 
 def _alone(error: Exception) -> Exception:
     """An error without the way that it came: some tracebacks print every local variable, and those hold phones."""
     return error.with_traceback(None)
-
-
-def unwrapped(field: Any) -> Any:
-    return field.value if isinstance(field, Masked) else field
-
-
-def phones_shown(phones: Any) -> str:
-    from airflow_provider_sms import recipients
-
-    return recipients.shown(phones)
-
-
-def text_shown(content: Any) -> str:
-    from airflow_provider_sms.gateway.phones import mask_inside
-
-    return mask_inside(str(content))
 
 
 def sender(context: Context) -> TaskInstanceKey:

@@ -14,10 +14,7 @@ from airflow_provider_sms.operators.approval import SmsApprovalOperator
 from airflow_provider_sms.operators.campaign import (
     TASK_ID_KEY,
     CampaignOperator,
-    phones_shown,
     sender,
-    text_shown,
-    unwrapped,
     which_try,
 )
 from airflow_provider_sms.policy import (
@@ -29,6 +26,7 @@ from airflow_provider_sms.policy import (
     OnPhoneRefused,
     Policy,
 )
+from airflow_provider_sms.rendering import phones_shown, text_shown, unwrapped
 
 if TYPE_CHECKING:
     from datetime import datetime
