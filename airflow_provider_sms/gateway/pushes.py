@@ -149,12 +149,15 @@ def fields_of(form: bytes, charset: str = UTF_8) -> list[tuple[str, str]]:
     if b"%" not in plain and plain.isascii():
         for pair in plain.decode("ascii").split("&"):
             name, _, value = pair.partition("=")
-            fields.append((name.lower(), value))
-    else:
-        for part in plain.split(b"&"):
-            raw_name, _, raw_value = part.partition(b"=")
-            fields.append((_text(raw_name, charset).strip().lower(), _text(raw_value, charset)))
-    return [each for each in fields if each[0]]
+            if name:
+                fields.append((name.lower(), value))
+        return fields
+
+    for part in plain.split(b"&"):
+        raw_name, _, raw_value = part.partition(b"=")
+        if written := _text(raw_name, charset).strip():
+            fields.append((written.lower(), _text(raw_value, charset)))
+    return fields
 
 
 def read_receipt(fields: Fields) -> Receipt:
@@ -188,8 +191,7 @@ def read_either(fields: Fields) -> Push:
 
     :raises PushError: it is neither.
     """
-    names = {name for name, value in fields if value}
-    if "status" in names or "code" in names:
+    if any(name in ("status", "code") and value for name, value in fields):
         return read_receipt(fields)
     if any(name == "content" for name, _ in fields):
         return read_reply(fields)

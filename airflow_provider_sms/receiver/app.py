@@ -171,12 +171,10 @@ class App:
         if scope["method"] != "POST":
             return NO_POST
         has_body = chunked or length not in (b"", b"0")
-        if content_type and content_type != _FORM:
-            kind, _, parameters = content_type.partition(b";")
-            if has_body and kind.strip().lower() != _FORM:
+        charset = _form_charset(content_type)
+        if charset is None:
+            if has_body:
                 return NO_FORM
-            charset = charset_of(content_type.decode("latin-1")) if parameters else UTF_8
-        else:
             charset = UTF_8
         if length and (not length.isdigit() or len(length) > 10 or int(length) > LONGEST_BODY):
             return TOO_LARGE
@@ -237,6 +235,13 @@ def route_of(path: str, root_path: str, prefix: str) -> Route:
     if account is not None and not _ACCOUNT.fullmatch(account):
         return Route(None, token=token)
     return Route(parts[0], account, token)
+
+
+@lru_cache(maxsize=64)
+def _form_charset(content_type: bytes) -> str | None:
+    """The charset of a form; None if it is none. Nothing said means a form."""
+    kind = content_type.partition(b";")[0].strip().lower()
+    return charset_of(content_type.decode("latin-1")) if kind in (_FORM, b"") else None
 
 
 async def _read(receive: Receive) -> bytes | Answer | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A push is answered after five seconds, whatever the ledger does.
 LIMITS = Limits(connect=5, lock=4.0, statement=5.0, silence=5, transaction=8.0)
 # Matching is caught up with as soon as nothing comes, after so many pushes, or after so many seconds.
-_LOOKED_AT_ONCE = 500
+_LOOKED_AT_ONCE = 1_000
 _LOOK_EVERY = 1.0
 _IDLE_GAP = 0.05
 _REVISIT_EVERY = 5.0

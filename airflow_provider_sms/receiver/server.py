@@ -24,6 +24,7 @@ from airflow_provider_sms.receiver.app import App
 HEAD_SECONDS = 10.0
 KEEP_ALIVE = 30
 MOST_CONNECTIONS = 2_000
+SWITCH_SECONDS = 0.0005
 # Longer than any push is waited for, so that what is queued gets its answer.
 GRACE = 12
 
@@ -85,6 +86,9 @@ class Protocol(HttpToolsProtocol):
 def make_app() -> App:
     """The app, as a worker runs it."""
     prepare_logging()
+    # The thread that stores wants Python back a few times for each commit, and the event loop would keep it for ten
+    # times as long. Not where we are mounted: that process is Airflow's.
+    sys.setswitchinterval(SWITCH_SECONDS)
     return App()
 
 
