@@ -102,28 +102,33 @@ class Matcher:
             now = self._ledger.now(connection)
             lately = batch_table.c.settled_at >= (self._seen or now) - _LATELY
             taskids = strays(connection, lately)
-            taskids |= self._sweep(connection)
+            swept, found = self._sweep(connection)
+            taskids |= found
         revisited = 0
         if taskids:
             with alone(self._ledger) as only:
                 if only is None:
                     return 0
                 revisited = sum(bring_in(only, taskid) for taskid in sorted(taskids))
-        self._seen = now
+        # Not before: what could not be brought in is found again.
+        self._seen, self._swept = now, swept
         return revisited
 
-    def _sweep(self, connection: Connection) -> set[str]:
-        began, taskids = time.monotonic(), set[str]()
-        if self._swept is None:
-            return taskids
+    def _sweep(self, connection: Connection) -> tuple[int | None, set[str]]:
+        """Go through batches, for a bounded time.
+
+        :returns: which is the next one, None after the last; and taskIds that pushes have come for.
+        """
+        began, taskids, swept = time.monotonic(), set[str](), self._swept
+        if swept is None:
+            return None, taskids
         last = connection.execute(select(func.max(batch_table.c.id))).scalar() or 0
-        while self._swept <= last and time.monotonic() - began < _SWEEP_SECONDS:
-            end = self._swept + _SWEPT_AT_ONCE
-            taskids |= strays(connection, batch_table.c.id.between(self._swept, end - 1))
-            self._swept = end
-        if self._swept > last:
-            self._swept = None
-        return taskids
+        while swept <= last:
+            if time.monotonic() - began >= _SWEEP_SECONDS:
+                return swept, taskids
+            taskids |= strays(connection, batch_table.c.id.between(swept, swept + _SWEPT_AT_ONCE - 1))
+            swept += _SWEPT_AT_ONCE
+        return None, taskids
 
     def _look_at_receipts(self, most: int) -> tuple[int, list[Key]]:
         """One pass.

@@ -43,7 +43,10 @@ class NewPush(NamedTuple):
 def use_indexes(kind: str, connection: Connection) -> None:
     """Have this transaction find things by their index, also in a table whose size the database does not know yet."""
     if kind == "postgresql":
-        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        # Nor are all of many new pushes to be sorted to find the first few.
+        connection.execute(
+            text("SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
+        )
 
 
 def is_anything_new(kind: str, connection: Connection, table: str, after: int) -> bool:
@@ -165,14 +168,14 @@ def mark_replies(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
         )
 
 
-def _new(table: str, says: str, hint: str, columns: str, index: str = "") -> str:
+def _new(kind: str, table: str, says: str, hint: str, columns: str) -> str:
     # The inner query first: it takes a few of the new ones, in their order, out of an index that holds no others.
-    # PostgreSQL sees that order only if it is told the whole of it. A number in the text, not a parameter: SQLite
-    # would plan for millions. Whether the batch is accepted is no condition: that would look like a better one.
+    # A number in the text, not a parameter: SQLite would plan for millions. Whether the batch is accepted is no
+    # condition: that would look like a better one.
     return f"""
 SELECT {columns}
-FROM (SELECT id, account, mobile, taskid, {says} AS says, {hint} AS hint FROM {table}{index}
-      WHERE matching IS NULL AND id > :after ORDER BY matching, id LIMIT {{most}}) push
+FROM (SELECT id, account, mobile, taskid, {says} AS says, {hint} AS hint FROM {table}{_BY_INDEX[kind, table]}
+      WHERE matching IS NULL AND id > :after ORDER BY {_IN_ORDER[kind]} LIMIT {{most}}) push
 LEFT JOIN sms_batch batch ON batch.taskid = push.taskid
 """  # noqa: S608 - names of our own
 
@@ -181,24 +184,28 @@ _COLUMNS = """push.id, push.mobile, push.says, push.hint,
        CASE WHEN batch.state = 'accepted' THEN batch.id END, batch.campaign_id, batch.attempt,
        CASE WHEN push.account = batch.account THEN 1 ELSE 0 END"""
 _READ = {"sms_receipt": ("status", "code"), "sms_reply": ("content", "account")}
+_KINDS = ("sqlite", "postgresql", "mysql")
+_BY_INDEX = {(kind, table): "" for kind in _KINDS for table in _READ}
 # MySQL would rather walk through all that was ever pushed.
-_BY_INDEX = {
-    "sms_receipt": " FORCE INDEX (sms_receipt_new)",
-    "sms_reply": " FORCE INDEX (ix_sms_reply_matching)",
-}
+_BY_INDEX["mysql", "sms_receipt"] = " FORCE INDEX (sms_receipt_new)"
+_BY_INDEX["mysql", "sms_reply"] = " FORCE INDEX (ix_sms_reply_matching)"
+# PostgreSQL sees that an index has this order if it is told the whole of it, MySQL if it is told the rest.
+_IN_ORDER = {"sqlite": "matching, id", "postgresql": "matching, id", "mysql": "id"}
 _NEW = {
-    # All in one value: for each row the thread would give Python away and wait to get it back.
-    "sqlite": {each: _new(each, *of, f"json_group_array(json_array({_COLUMNS}))") for each, of in _READ.items()},
-    "postgresql": {each: _new(each, *of, _COLUMNS) for each, of in _READ.items()},
-    "mysql": {each: _new(each, *of, _COLUMNS, _BY_INDEX[each]) for each, of in _READ.items()},
+    # SQLite's all in one value: for each row the thread would give Python away and wait to get it back.
+    kind: {
+        table: _new(kind, table, *fields, f"json_group_array(json_array({_COLUMNS}))" if kind == "sqlite" else _COLUMNS)
+        for table, fields in _READ.items()
+    }
+    for kind in _KINDS
 }
 _IS_NEW = {
     kind: {
-        each: f"SELECT id FROM {each}{_BY_INDEX[each] if kind == 'mysql' else ''} "  # noqa: S608
-        "WHERE matching IS NULL AND id > :after ORDER BY matching, id LIMIT 1"
-        for each in _READ
+        table: f"SELECT id FROM {table}{_BY_INDEX[kind, table]} "  # noqa: S608
+        f"WHERE matching IS NULL AND id > :after ORDER BY {_IN_ORDER[kind]} LIMIT 1"
+        for table in _READ
     }
-    for kind in _NEW
+    for kind in _KINDS
 }
 
 _VERDICT = "known.campaign_id, known.position, known.batch_id, known.outcome, known.cause, known.receipt_id, "
