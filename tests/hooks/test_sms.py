@@ -12,6 +12,8 @@ from airflow.providers.common.compat.sdk import Connection
 from airflow_provider_sms.gateway.errors import AccountError, CredentialsError, SmsError, TextError
 from airflow_provider_sms.get_provider_info import get_provider_info
 from airflow_provider_sms.hooks.sms import SmsHook, read_account
+from airflow_provider_sms.ledger import opt_outs
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import CampaignError
 from tests.support.simulator import Simulator
@@ -144,6 +146,16 @@ def test_with_a_campaign_key_it_is_sent_once_however_often_it_is_called(
     first = SmsHook().send_group(PHONES, TEXT, campaign_key="spring")
     assert SmsHook().send_group(PHONES, TEXT, campaign_key="spring") == first
     assert len(simulator.accepted()) == 1
+
+
+def test_marketing_goes_to_nobody_who_has_opted_out(
+    simulator: Simulator, connection: Callable[..., None], ledger: Ledger
+) -> None:
+    with ledger.writing() as ledger_connection:
+        opt_outs.add(ledger_connection, ledger, PHONES[0], source="reply")
+    summary = SmsHook().send_group(PHONES, TEXT, category="marketing")
+    assert summary["excludedByReason"] == {"opted out": 1}
+    assert simulator.accepted()[0]["phones"] == PHONES[1:]
 
 
 def test_without_one_it_is_sent_as_often_as_it_is_called(simulator: Simulator, connection: Callable[..., None]) -> None:

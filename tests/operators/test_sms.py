@@ -21,6 +21,8 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_sms.gateway import client as gateway_client
 from airflow_provider_sms.gateway.errors import PhonesSourceError
+from airflow_provider_sms.ledger import opt_outs
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from airflow_provider_sms.recipients import PhoneFile
@@ -111,6 +113,19 @@ class TestSending:
         assert summary["excludedByReason"] == {"duplicate": 1, "malformed": 1}
         assert simulator.accepted()[0]["phones"] == PHONES
         assert "phones: left out 1 duplicate, 1 malformed (item 5: 138****0001, duplicate; item 6: " in logged
+
+    def test_marketing_goes_to_nobody_who_has_opted_out(
+        self, simulator: Simulator, context: Any, ledger: Ledger
+    ) -> None:
+        with ledger.writing() as connection:
+            opt_outs.add(connection, ledger, PHONES[1], source="reply")
+        summary = operator(category="marketing").execute(context)
+        assert simulator.accepted()[0]["phones"] == [PHONES[0], *PHONES[2:]]
+        assert (summary["accepted"], summary["excludedByReason"]) == (3, {"opted out": 1})
+
+    def test_a_category_that_there_is_not_shows_when_the_dag_is_read(self) -> None:
+        with pytest.raises(ValueError, match="category: 'adverts' is none of 'marketing', 'notice'"):
+            operator(category="adverts")
 
     def test_a_mapped_instance_has_a_name_of_its_own(self, context: Any) -> None:
         assert operator().execute({"ti": TaskInstance(3)})["campaign"] == "dag/run/send/3"

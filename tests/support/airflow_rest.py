@@ -116,14 +116,16 @@ class Airflow:
                 return None
             raise
 
-    def ask(self, page: str, body: object = None) -> Any:
+    def ask(self, page: str, body: object = None, method: str | None = None) -> Any:
         """What a page of its REST API says; with a body, to a POST.
 
         :param page: what comes after /api/v2/.
+        :param method: another one than GET and POST.
         :raises RestError: it refuses; after a mistake of its own with the end of its log.
         """
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self._address}/api/v2/{page}", data, {"Content-Type": "application/json"})
+        kind = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self._address}/api/v2/{page}", data, kind, method=method)
         try:
             with _DIRECT.open(request, timeout=30) as answer:
                 return json.load(answer)
