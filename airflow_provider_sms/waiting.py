@@ -9,10 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from fractions import Fraction
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_sms.gateway.errors import InputError
 from airflow_provider_sms.gateway.receipts import CAUSES
+
+if TYPE_CHECKING:
+    from airflow_provider_sms.ledger.deliveries import Progress
 
 
 class Counts(Protocol):
@@ -54,6 +57,17 @@ class Total:
             total.update({name: getattr(part, name) for name in _PLAIN})
             failed.update(part.failed)
         return cls(failed=dict(failed), **total)
+
+    @classmethod
+    def of_progress(cls, parts: Iterable[Progress]) -> Total:
+        """Add up what triggers read, which does not tell failures apart."""
+        accepted = delivered = failed = still_open = 0
+        for part in parts:
+            accepted += part.accepted
+            delivered += part.delivered
+            failed += part.failed
+            still_open += part.open
+        return cls(accepted, delivered, {"": failed}, open=still_open)
 
 
 _PLAIN = tuple(each.name for each in fields(Total) if each.name != "failed")

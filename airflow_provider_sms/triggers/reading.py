@@ -49,7 +49,7 @@ def ask_for_deliveries() -> Question:
     def read(ledger: Ledger, wanted: frozenset[tuple[str, int]]) -> dict[tuple[str, int], Any]:
         campaigns = [number for kind, number in wanted if kind == "campaign"]
         batches = [number for kind, number in wanted if kind == "batch"]
-        of_campaigns, of_batches = deliveries.read(ledger, campaigns, batches)
+        of_campaigns, of_batches = deliveries.progress(ledger, campaigns, batches)
         return {
             # None: a campaign that has no plan yet.
             **dict.fromkeys(wanted),

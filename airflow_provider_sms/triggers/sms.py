@@ -239,7 +239,7 @@ class SmsDeliveryTrigger(_LedgerTrigger):
                     continue
                 errors = 0
                 parts: list[Any] = [(answer.result or {}).get(want) for want in wants]
-                if all(parts) and goal.judge(Total.of(parts)) is not Verdict.WAITING:
+                if all(parts) and goal.judge(Total.of_progress(parts)) is not Verdict.WAITING:
                     break
         yield self._look()
 

@@ -18,7 +18,7 @@ from airflow_provider_sms.ledger import versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, reply_claim_table, reply_table
 from tests.support.airflow import EXAMPLES, put_dag, run_dag, states, xcom
-from tests.support.pushed import listen, note_first_push, put_replies, receipts, receive, reply, reply_row
+from tests.support.pushed import listen, match, note_first_push, put_replies, receipts, receive, reply, reply_row
 from tests.support.simulator import Simulator, wait_until
 
 WATCHERS = hasattr(base, "BaseEventTrigger")
@@ -72,6 +72,7 @@ def test_every_way_to_wait(ledger: Ledger, simulator: Simulator) -> None:
         first, second = accepted(ledger)
         receive(ledger, *receipts(first, ["13800130001"]), *receipts(second, ["13800130002"], "0", "MX:0012"))
         receive(ledger, reply(first, "13800130001", "好的"))
+        match(ledger)
 
     with meanwhile(answer):
         run = run_dag(put_dag(Path(__file__).with_name("waits.py")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, TriggerRule
 
@@ -13,7 +14,8 @@ with DAG(dag_id="waits", schedule=None, catchup=False) as dag:
     send = SmsGroupSendOperator(
         task_id="send", phones=["13800130001", "13800130002"], content="【云通信】您好", batch_size=1
     )
-    common = {"batch_id": send.output["taskId"], "poke_interval": 0.2, "timeout": 60}
+    sent: Any = send.output
+    common: dict[str, Any] = {"batch_id": sent["taskId"], "poke_interval": 0.2, "timeout": 60}
     poked = SmsDeliverySensor(task_id="poked", deferrable=False, **common)
     rescheduled = SmsDeliverySensor(task_id="rescheduled", deferrable=False, mode="reschedule", **common)
     deferred = SmsDeliverySensor(task_id="deferred", deferrable=True, min_delivered="{{ 0.5 }}", **common)
@@ -37,12 +39,13 @@ with DAG(dag_id="waits", schedule=None, catchup=False) as dag:
         trigger_rule=TriggerRule.ALL_DONE,
     )
     [poked, rescheduled, deferred, too_few, reply, reply_rescheduled] >> silent
+    silence: Any = silent.output
     waited_enough = SmsDeliverySensor(
-        task_id="waited_enough", batch_id=silent.output["taskId"], deferrable=True, deadline=timedelta(0)
+        task_id="waited_enough", batch_id=silence["taskId"], deferrable=True, deadline=timedelta(0)
     )
     too_late = SmsDeliverySensor(
         task_id="too_late",
-        batch_id=silent.output["taskId"],
+        batch_id=silence["taskId"],
         deferrable=True,
         deadline=timedelta(0),
         min_delivered=1,

@@ -181,13 +181,13 @@ def test_what_is_stored_of_a_trigger_makes_the_same_trigger() -> None:
 def test_a_slow_ledger_does_not_hold_the_loop(campaign_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_sms.ledger import deliveries
 
-    read = deliveries.read
+    read = deliveries.progress
 
     def slow(*arguments: Any) -> Any:
         time.sleep(1)
         return read(*arguments)
 
-    monkeypatch.setattr(deliveries, "read", slow)
+    monkeypatch.setattr(deliveries, "progress", slow)
 
     async def scenario() -> int:
         waiting = asyncio.create_task(event_of(trigger(campaign_id, until=time.time() + 1)))
