@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hmac import compare_digest
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -22,6 +22,7 @@ STRANGE_OF_ONE = 50
 STRANGE_OF_ALL = 2_000
 _MOST_REMEMBERED = 4_096
 _MOST_HOPS = 50
+_HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Admission:
     def __init__(self, rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
         self._rules = rules
         self._strangers = Strangers(clock)
+        self._shortest = min(map(len, rules.tokens), default=0)
 
     @property
     def is_closed(self) -> bool:
@@ -100,6 +102,29 @@ class Admission:
         sender = sender_of(peer, forwarded, self._rules.proxies)
         return self._strangers.is_too_much(_neighbourhood(sender))
 
+    def is_told_in(self, text: str) -> bool:
+        """Whether somebody has written a token there."""
+        return any(token.decode() in text for token in self._rules.tokens)
+
+    def without_tokens(self, fields: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Take the tokens out of what is to be kept: a sender may write its whole address into a form, too."""
+        shortest = self._shortest
+        # A push as it should be has nothing that long but its taskId.
+        if all(len(value) < shortest and len(name) < shortest for name, value in fields):
+            return fields
+        tokens = [token.decode() for token in self._rules.tokens]
+        # Names are in small letters by now.
+        return [(_without(name, [each.lower() for each in tokens]), _without(value, tokens)) for name, value in fields]
+
+    def readable(self, form: bytes) -> bytes:
+        """The same of a form that can not be read."""
+        plain = unquote_to_bytes(form)
+        if not any(token in plain for token in self._rules.tokens):
+            return form
+        for token in self._rules.tokens:
+            plain = plain.replace(token, _HIDDEN.encode())
+        return plain
+
     def _knows(self, token: bytes) -> bool:
         known = False
         # All of them, so that the time taken does not tell which one is close.
@@ -132,6 +157,12 @@ class Strangers:
         if count > 1 or len(self._by_place) < _MOST_REMEMBERED:
             self._by_place[place] = count
         return count > STRANGE_OF_ONE or self._all > STRANGE_OF_ALL
+
+
+def _without(text: str, tokens: Sequence[str]) -> str:
+    for token in tokens:
+        text = text.replace(token, _HIDDEN)
+    return text
 
 
 def token_in(query: bytes) -> bytes:

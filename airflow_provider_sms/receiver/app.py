@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from airflow_provider_sms.gateway.pushes import (
     UTF_8,
@@ -166,7 +166,8 @@ class App:
         query: bytes = scope.get("query_string", b"")
         if not admission.admits(peer, forwarded, query, route.token):
             return SLOW_DOWN if admission.is_too_much(peer, forwarded) else STRANGER
-        if route.interface is None:
+        # Who has put the token where the account belongs shall hear of it, and not find it in the ledger.
+        if route.interface is None or (route.account is not None and admission.is_told_in(route.account)):
             return NOWHERE
         if scope["method"] != "POST":
             return NO_POST
@@ -184,18 +185,18 @@ class App:
             if not isinstance(read, bytes):
                 return read
             body = read
-        return await self._take(intake, route, body, query, charset)
+        return await self._take(intake, admission, route, body or _without_token(query), charset)
 
-    async def _take(self, intake: Intake, route: Route, body: bytes, query: bytes, charset: str) -> Answer:
+    async def _take(self, intake: Intake, admission: Admission, route: Route, form: bytes, charset: str) -> Answer:
         interface = route.interface or ""
         reason = ""
         item: Heard | Unreadable
         try:
-            fields = fields_of(body, charset) if body else _fields_in(query, charset)
+            fields = admission.without_tokens(fields_of(form, charset))
             item = Heard(route.account, _READERS[interface](fields))
         except PushError as error:
             reason = error.reason
-            item = Unreadable(route.account, interface, reason, body or _without_token(query))
+            item = Unreadable(route.account, interface, reason, admission.readable(form))
         try:
             await intake.put(item)
         except Busy:
@@ -264,13 +265,9 @@ async def _read(receive: Receive) -> bytes | Answer | None:
     return body if len(body) <= LONGEST_BODY else TOO_LARGE
 
 
-def _fields_in(query: bytes, charset: str) -> list[tuple[str, str]]:
-    return [each for each in fields_of(query, charset) if each[0] != "token"]
-
-
 def _without_token(query: bytes) -> bytes:
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    return "&".join(f"{name}={value}" for name, value in pairs if name.lower() != "token").encode("latin-1", "replace")
+    pairs = query.split(b"&")
+    return b"&".join(each for each in pairs if unquote_to_bytes(each.partition(b"=")[0]).strip().lower() != b"token")
 
 
 def _read_admission() -> Admission:
