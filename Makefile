@@ -11,7 +11,8 @@ INSTALL := $(PYTHON) -m scripts.environment
 PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live crash lint format airflow test-matrix bench-imports bench-others bench-campaign locks clean python
+.PHONY: help demo test test-live crash hostile lint format airflow test-matrix bench-imports bench-others bench-campaign bench-receiver bench-waiting \
+	bench-deliveries locks clean python
 
 help: ## show this list
 	@echo "make …"
@@ -41,6 +42,10 @@ test-live: $(VENV)/ready ## run the minutes-long tests against a whole Airflow
 crash: $(VENV)/ready ## kill sends at every step on SQLite, PostgreSQL and under a scheduler (RUNS=250 RACES=200)
 	@SMS_LIVE=1 SMS_CRASH_RUNS=$(or $(RUNS),250) SMS_RACES=$(or $(RACES),200) $(RUN) -m pytest tests/crash $(ARGS)
 
+hostile: $(VENV)/ready ## kill and attack the receiver (KILLS=100 REQUESTS=100000)
+	@SMS_RECEIVER_KILLS=$(or $(KILLS),100) SMS_HOSTILE_REQUESTS=$(or $(REQUESTS),100000) \
+		$(RUN) -m pytest tests/receiver/test_kill.py tests/receiver/test_hostile.py $(ARGS)
+
 test-matrix: $(VENV)/ready ## run the tests on every supported Airflow (MINORS="2.11 3.3" for some of them)
 	@$(RUN) -m scripts.matrix $(MINORS)
 
@@ -52,6 +57,15 @@ bench-others: .bench/ready ## count what other providers' operators send when an
 
 bench-campaign: $(VENV)/ready .bench/ready ## compare a campaign to 1,000,000 phones with a bare loop of posts (ARGS="--phones 100000")
 	@$(RUN) -m benchmarks.campaign --http-python .bench/bin/python $(ARGS)
+
+bench-receiver: $(VENV)/ready ## compare pushes stored a second with an empty form endpoint (ARGS="--rows 10000000")
+	@$(RUN) -m benchmarks.receiver $(ARGS)
+
+bench-waiting: $(VENV)/ready ## count what 10,000 waiting tasks ask of ledger and platform
+	@$(RUN) -m benchmarks.waiting $(ARGS)
+
+bench-deliveries: $(VENV)/ready ## time the delivery counts of 1,000,000 phones, and matching
+	@$(RUN) -m benchmarks.deliveries $(ARGS)
 
 locks: python ## renew the locks after a change of their inputs (UPGRADE=1: to the newest releases); needs uv
 	@$(PYTHON) -m scripts.locks --uv "$(UV)" $(if $(UPGRADE),--upgrade)

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_sms import cli
 from airflow_provider_sms.gateway.answers import _REFUSALS
@@ -24,9 +25,12 @@ def blocks(readme: Path, language: str) -> list[str]:
 
 
 def test_the_first_dag_is_one(readme: Path) -> None:
-    source, recipients = blocks(readme, "python")
+    source, recipients, receipts = blocks(readme, "python")
     exec(recipients, {})
     names: dict[str, object] = {}
+    exec(receipts, names)
+    with DAG("receipts"):
+        names["campaign_with_receipts"]()  # type: ignore[operator]
     exec(source.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import"), names)
     assert names["send"].upstream_task_ids == {"enough_points"}  # type: ignore[attr-defined]
 
