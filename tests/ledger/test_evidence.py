@@ -208,6 +208,29 @@ def test_strangers_by_the_thousand_and_several_batches_in_doubt(
     assert counts_agree(campaigns.ledger)
 
 
+class TestTheHookKnowsTheDefaultAccount:
+    def test_its_own_or_another_connection_s_or_none(self, set_connection: Callable[..., None]) -> None:
+        from airflow_provider_sms.hooks.sms import SmsHook
+
+        fields = {"host": "https://127.0.0.1:1", "password": "FAKE-APP-KEY"}
+        set_connection("sms_second", login="SECOND", **fields)
+        assert SmsHook("sms_second").default_account() is None
+        set_connection(login="FIRST", **fields)
+        assert SmsHook("sms_second").default_account() == "FIRST"
+        assert SmsHook().default_account() == "FIRST"
+        set_connection(login="", **fields)
+        assert SmsHook("sms_second").default_account() is None
+
+    def test_a_send_asks_for_it(self, campaigns: Campaigns, push: Push) -> None:
+        with pytest.raises(CampaignError):
+            campaigns.run(Platform(LOST, account=EXCLUSIVE), PHONES[:2])
+        push(PHONES[0], account=None)
+        with pytest.raises(CampaignError):
+            campaigns.run(Platform(account=EXCLUSIVE), PHONES[:2])
+        report = campaigns.run(Platform(account=EXCLUSIVE), PHONES[:2], default_account=lambda: "FAKE-APP-ID")
+        assert report.task_ids == ("T77",)
+
+
 class TestWaiting:
     def test_the_batch_is_adopted_as_soon_as_a_push_has_come(self, campaigns: Campaigns, push: Push) -> None:
         waits: list[float] = []

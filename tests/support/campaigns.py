@@ -98,6 +98,7 @@ class Campaigns:
         waited: float = 0.0,
         on_accepted: Callable[[Report], None] | None = None,
         read: Callable[[], Any] | None = None,
+        default_account: Callable[[], str | None] = lambda: None,
         before_sending: Callable[[Sender], None] = lambda sender: None,
         **choices: Any,
     ) -> Report:
@@ -118,6 +119,7 @@ class Campaigns:
             pause=self.pauses.append,
             defer=defer,
             waited=waited,
+            default_account=default_account,
             now=lambda: self.now,
         )
         before_sending(sender)
