@@ -122,6 +122,8 @@ class Gathering(Generic[T]):
         self._clock = clock
         self._waiters: dict[Hashable, set[Waiter[T]]] = {}
         self._everybody: set[Waiter[T]] = set()
+        # Those who have heard nothing yet: to them what is old is news.
+        self._newcomers: set[Waiter[T]] = set()
         self._last: Answer[Mapping[Any, T]] | None = None
         self._interval = math.inf
         self._hurry = asyncio.Event()
@@ -137,8 +139,10 @@ class Gathering(Generic[T]):
         self._everybody.add(waiter)
         for want in waiter.wants:
             self._waiters.setdefault(want, set()).add(waiter)
-        if self._last is not None and self._knows(waiter, self._last):
+        if self._last is not None and self._is_young(waiter, self._last) and _holds(self._last, waiter):
             waiter.tell(self._last)
+        else:
+            self._newcomers.add(waiter)
         if self._asking is None:
             self._asking = asyncio.ensure_future(self._ask_on())
         elif interval < self._interval:
@@ -147,6 +151,7 @@ class Gathering(Generic[T]):
             yield waiter
         finally:
             self._everybody.discard(waiter)
+            self._newcomers.discard(waiter)
             for want in waiter.wants:
                 self._waiters[want].discard(waiter)
                 if not self._waiters[want]:
@@ -160,9 +165,8 @@ class Gathering(Generic[T]):
         """What all who wait now want."""
         return frozenset(self._waiters)
 
-    def _knows(self, waiter: Waiter[T], answer: Answer[Mapping[Any, T]]) -> bool:
-        is_young = self._clock() - answer.at < waiter.interval
-        return is_young and answer.result is not None and all(want in answer.result for want in waiter.wants)
+    def _is_young(self, waiter: Waiter[T], answer: Answer[Mapping[Any, T]]) -> bool:
+        return self._clock() - answer.at < waiter.interval
 
     async def _ask_on(self) -> None:
         while True:
@@ -186,6 +190,9 @@ class Gathering(Generic[T]):
             known = {} if last is None or last.result is None else last.result
             news = (want for want, found in answer.result.items() if want not in known or known[want] != found)
             concerned = {waiter for want in news for waiter in self._waiters.get(want, ())}
+            heard = {waiter for waiter in self._newcomers if _holds(answer, waiter)}
+            self._newcomers -= heard
+            concerned |= heard
         for waiter in concerned:
             waiter.tell(answer)
 
@@ -201,6 +208,10 @@ class Gathering(Generic[T]):
                 await asyncio.wait_for(self._hurry.wait(), left)
             except TimeoutError:
                 return
+
+
+def _holds(answer: Answer[Mapping[Any, T]], waiter: Waiter[T]) -> bool:
+    return answer.result is not None and all(want in answer.result for want in waiter.wants)
 
 
 _questions: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Any]]

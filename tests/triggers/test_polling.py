@@ -202,6 +202,22 @@ class TestGathering:
 
         asyncio.run(scenario())
 
+    def test_what_is_known_for_long_is_told_a_newcomer_although_nothing_changes(self) -> None:
+        async def scenario() -> None:
+            clock, board = Clock(), Board(a=1)
+            gathering = Gathering[int](board, clock)
+            with gathering.waiting(["a"], 60) as first:
+                await first.news(30)
+                clock.now = 30.0
+                with gathering.waiting(["a"], 5) as second:
+                    answer = await second.news(30)
+                    assert answer is not None
+                    assert answer.result == {"a": 1}
+                    assert await first.news(0.05) is None
+            assert len(board.asked) >= 2
+
+        asyncio.run(scenario())
+
     def test_the_shortest_interval_counts_for_all(self) -> None:
         async def scenario() -> None:
             board = Board(a=1, b=1)
