@@ -136,12 +136,14 @@ def test_the_metadata_say_what_it_needs(metadata: Message) -> None:
         "alembic",
         "apache-airflow",
         "apache-airflow-providers-common-compat",
+        "httptools",
         "pendulum",
         "psycopg2-binary",
         "pymysql",
         "regex",
         "requests",
         "sqlalchemy",
+        "uvicorn",
     }
 
 
@@ -156,7 +158,9 @@ def test_entry_points_resolve_without_airflow(empty_environment: Path) -> None:
         "-c",
         "from importlib.metadata import distribution\n"
         "for point in distribution('airflow-provider-sms').entry_points:\n"
-        "    print(point.group, point.name, callable(point.load()))",
+        # That one is Airflow's own kind of thing; tests/receiver/test_plugin.py has it loaded by Airflow.
+        "    if point.group != 'airflow.plugins':\n"
+        "        print(point.group, point.name, callable(point.load()))",
     )
     assert set(found.splitlines()) == {
         "apache_airflow_provider provider_info True",
