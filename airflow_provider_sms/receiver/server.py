@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from airflow_provider_sms.receiver.app import App
 HEAD_SECONDS = 10.0
 KEEP_ALIVE = 30
 MOST_CONNECTIONS = 2_000
+MOST_OF_A_REQUEST = 1024 * 1024
+SAY_AGAIN = 300.0
 SWITCH_SECONDS = 0.0005
 # Longer than any push is waited for, so that what is queued gets its answer.
 GRACE = 12
@@ -45,14 +48,39 @@ class Listening:
     key: Path | None = None
 
 
+class _NotEachTime(logging.Filter):
+    """Anybody can make uvicorn warn, as often as he likes: the same is said again after a while only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to say it."""
+        if record.levelno >= logging.ERROR:
+            return True
+        text, now = str(record.msg), time.monotonic()
+        is_due = now - self._said.get(text, -SAY_AGAIN) >= SAY_AGAIN
+        if is_due:
+            self._said[text] = now
+        return is_due
+
+
+_http_log = logging.getLogger("airflow_provider_sms.receiver.http")
+_http_log.addFilter(_NotEachTime())
+
+
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with an end to heads that never end, and without an access log."""
+    """uvicorn's, with an end to heads and trailers that never end, and without an access log."""
 
     _head_since: float | None = None
     _watch: Any = None
+    _heard = 0
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self.logger = _http_log
+        self._unanswered: list[Any] = []
         # It would show the query. uvicorn is told so, too, but whoever sets logging up anew after it undoes that.
         self.access_log = False
 
@@ -65,15 +93,41 @@ class Protocol(HttpToolsProtocol):
         if self._watch is not None:
             self._watch.cancel()
         super().connection_lost(exc)
+        self._give_up()
 
     def data_received(self, data: bytes) -> None:
         if self._head_since is None and (self.cycle is None or self.cycle.response_complete):
             self._head_since = self.loop.time()
+        self._heard += len(data)
         super().data_received(data)
+        # The parser takes heads and trailers of any length.
+        if self._heard > MOST_OF_A_REQUEST and not self.transport.is_closing():
+            self.transport.abort()
+
+    def on_message_complete(self) -> None:
+        self._heard = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)
+        # It has closed the line, on those too that came before the rubbish and are still being stored.
+        self._give_up()
 
     def on_headers_complete(self) -> None:
         self._head_since = None
         super().on_headers_complete()
+        waiting = self._unanswered
+        if waiting:
+            waiting[:] = [each for each in waiting if not each.response_complete]
+        if self.cycle is not None and not self.cycle.response_complete:
+            waiting.append(self.cycle)
+
+    def _give_up(self) -> None:
+        """Answer nobody any more. uvicorn thinks of the last request only, and writes to a line that is closed."""
+        for each in self._unanswered:
+            each.disconnected = True
+            each.message_event.set()
+        self._unanswered.clear()
 
     def _look(self) -> None:
         since = self._head_since
