@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +16,12 @@ from types import TracebackType
 
 import psutil
 
-from tests.support.databases import _free_port
+from tests.support.databases import _free_port as free_port
 from tests.support.simulator import REPOSITORY, wait_until
 
 TOKEN = "FAKE-PUSH-TOKEN-0123456789abcdef"
 HOST = "127.0.0.1"
+__all__ = ["HOST", "TOKEN", "Receiver", "free_port", "status_of"]
 
 
 class Receiver:
@@ -34,7 +34,7 @@ class Receiver:
     """
 
     def __init__(self, folder: Path, ledger_url: str, *flags: str, **settings: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.log_file = folder / f"receiver-{self.port}.log"
         self._flags = flags
         # The home that the test run has made: a new one costs its own `airflow.cfg`.
@@ -89,14 +89,7 @@ class Receiver:
 
     def health(self) -> int | None:
         """The status of its health page; None if nobody answers."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
-        try:
-            connection.request("GET", "/sms/health")
-            return connection.getresponse().status
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
+        return status_of(self.port, "/sms/health")
 
     def processes(self) -> list[psutil.Process]:
         """Its process and its workers."""
@@ -136,6 +129,13 @@ class Receiver:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
 
-def connect(port: int, timeout: float = 10) -> socket.socket:
-    """A plain connection to it that the caller closes."""
-    return socket.create_connection((HOST, port), timeout=timeout)
+def status_of(port: int, page: str) -> int | None:
+    """The status of a page; None if nobody answers."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        connection.request("GET", page)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
