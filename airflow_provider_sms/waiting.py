@@ -60,7 +60,7 @@ class Total:
 
     @classmethod
     def of_progress(cls, parts: Iterable[Progress]) -> Total:
-        """Add up what triggers read, which does not tell failures apart."""
+        """Add up what triggers read (`ledger.deliveries.Progress`), which does not tell failures apart."""
         accepted = delivered = failed = still_open = 0
         for part in parts:
             accepted += part.accepted

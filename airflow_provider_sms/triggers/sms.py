@@ -217,6 +217,7 @@ class SmsDeliveryTrigger(_LedgerTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read the counts until they decide something; all that wait here share one query an interval."""
+        from airflow_provider_sms.ledger.deliveries import Progress
         from airflow_provider_sms.triggers.reading import ask_for_deliveries
         from airflow_provider_sms.waiting import Goal, Total, Verdict, Wanted
 
@@ -239,7 +240,7 @@ class SmsDeliveryTrigger(_LedgerTrigger):
                     continue
                 errors = 0
                 parts: list[Any] = [(answer.result or {}).get(want) for want in wants]
-                if all(parts) and goal.judge(Total.of_progress(parts)) is not Verdict.WAITING:
+                if all(parts) and goal.judge(Total.of_progress(map(Progress._make, parts))) is not Verdict.WAITING:
                     break
         yield self._look()
 
