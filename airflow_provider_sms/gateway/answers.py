@@ -26,7 +26,7 @@ from airflow_provider_sms.gateway.errors import (
     UnknownReasonError,
     UnlistedRefusalError,
 )
-from airflow_provider_sms.gateway.phones import mask_inside
+from airflow_provider_sms.gateway.phones import mask_inside, storable
 from airflow_provider_sms.gateway.transport import LONGEST_ANSWER, RawAnswer
 
 ACCEPTED = "1"
@@ -47,6 +47,8 @@ _REFUSALS: dict[str, type[RefusedError]] = {
 }
 _HTTP_REFUSALS = frozenset({401, 403, 404, 405, 407, 413})
 _LONGEST_SHOWN = 100
+# As long as the ledger keeps one.
+_LONGEST_TASK_ID = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def read_acceptance(raw: RawAnswer) -> Acceptance:
     Interface document: 1.发送接口, 正常响应示例, 异常响应示例, 状态码定义.
     """
     answer = _accepted_fields(raw)
-    task_id = _text(answer.get("taskid"))
+    task_id = storable(_text(answer.get("taskid")), _LONGEST_TASK_ID)
     if not task_id:
         raise AnswerUnreadableError("The platform reports success but gives no taskId.")
     return Acceptance(task_id, _whole_number(answer.get("successcounts")), _whole_number(answer.get("remainpoint")))
@@ -123,12 +125,12 @@ def _check_http_status(status: int) -> None:
 
 
 def _refusal(message: str) -> SmsError:
+    # The platform's own words may carry a phone, may be any length, and go into logs that a terminal shows.
+    shown = storable(mask_inside(" ".join(message.split())), _LONGEST_SHOWN)
     key = _bare(message)
     if key == _bare(_UNKNOWN_REASON):
-        return UnknownReasonError(f"The platform answered: {message}.")
+        return UnknownReasonError(f"The platform answered: {shown}.")
     listed = _BY_BARE_MESSAGE.get(key)
-    # The platform's own words may carry a phone, and may be any length.
-    shown = mask_inside(" ".join(message.split()))[:_LONGEST_SHOWN]
     if listed is not None:
         return listed(f"The platform refused: {shown}.", shown)
     return UnlistedRefusalError(f"The platform refused: {shown or 'without a message'}.", shown)

@@ -237,6 +237,18 @@ def test_a_negative_balance_is_a_balance(http: requests_mock.Mocker, platform: S
     assert platform.get_balance() == -3
 
 
+@pytest.mark.parametrize("message", ["\\ud800", "\\u0000", "\\u001b[31m", "未知原因,请联系客服\\ud800"])
+def test_what_no_log_can_show_is_written_out(http: requests_mock.Mocker, platform: SmsClient, message: str) -> None:
+    answer_with(http, f'{{"returnStatus":"0","message":"x{message}"}}')
+    with pytest.raises(errors.SmsError) as refused:
+        platform.send(["13800130001"], TEXT)
+    assert str(refused.value).encode("utf-8").decode().isprintable()
+    answer_with(http, f'{{"returnStatus":"1","taskId":"T{message}"}}')
+    taskid = platform.send(["13800130001"], TEXT).task_id
+    assert taskid.isprintable()
+    assert taskid.startswith("T")
+
+
 def test_one_request_holds_at_most_a_hundred_thousand_phones(platform: SmsClient) -> None:
     with pytest.raises(errors.PhonesError, match="batch_size"):
         platform.send(["13800130001"] * 100_001, TEXT)
