@@ -48,9 +48,7 @@ def upgrade() -> None:
     is_new, is_unowned = sa.text("matching IS NULL"), sa.text("matching = 'unowned'")
     op.create_index("sms_receipt_new", "sms_receipt", ["matching", "id"], sqlite_where=is_new, postgresql_where=is_new)
     for name, column in (("sms_receipt_unowned", "received_at"), ("sms_receipt_stray", "taskid")):
-        op.create_index(
-            name, "sms_receipt", ["matching", column], sqlite_where=is_unowned, postgresql_where=is_unowned
-        )
+        op.create_index(name, "sms_receipt", ["matching", column], sqlite_where=is_unowned, postgresql_where=is_unowned)
     op.create_table(
         "sms_reply",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
