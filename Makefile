@@ -18,11 +18,11 @@ help: ## show this list
 	@echo "make …"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: $(VENV)/ready ## run the example campaign by real Airflow against a simulated platform; nothing is sent
+demo: $(VENV)/ready ## real Airflow sends, hears receipts and counts replies, on a simulated platform; nothing is really sent
 	@$(RUN) -m scripts.demo
 
-test: $(VENV)/ready ## run the tests on the newest Airflow (ARGS="-k phones" for some of them)
-	@$(RUN) -m pytest $(ARGS)
+test: $(VENV)/ready ## run the tests on the newest Airflow (ARGS="-k phones" for some of them, "-n 0" in one process)
+	@$(RUN) -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/ready ## check style and types
 	@$(RUN) -m ruff check .
@@ -37,7 +37,7 @@ airflow: $(VENV)/ready ## open Airflow's user interface on this machine, simulat
 	@$(RUN) -m scripts.airflow_ui $(if $(PORT),--port $(PORT))
 
 test-live: $(VENV)/ready ## run the minutes-long tests against a whole Airflow
-	@SMS_LIVE=1 $(RUN) -m pytest -s tests/live $(ARGS)
+	@SMS_LIVE=1 $(RUN) -m pytest -s -m "live and not crash" tests $(ARGS)
 
 crash: $(VENV)/ready ## kill sends at every step on SQLite, PostgreSQL and under a scheduler (RUNS=250 RACES=200)
 	@SMS_LIVE=1 SMS_CRASH_RUNS=$(or $(RUNS),250) SMS_RACES=$(or $(RACES),200) $(RUN) -m pytest tests/crash $(ARGS)

@@ -22,8 +22,9 @@ from scripts.environment import ROOT, Environment, EnvironmentFailed
 
 MATRIX = ROOT / ".matrix"
 LOCKS = ROOT / "locks"
-# The other tests look at the project itself; once is enough for them.
+# The other tests look at the project itself, or at what no Airflow touches; once is enough for them.
 _SELECTED = "not ui and not once and not live"
+_WITHOUT_AIRFLOW = ("tests/gateway", "tests/simulator", "tests/crash")
 _TIME_LIMIT = 20 * 60
 # The newest Python that an Airflow runs on, where there is a newer one that we support.
 _NEWEST_PYTHON = {"2.11": (3, 12), "3.0": (3, 12)}
@@ -100,7 +101,8 @@ def _tests(environment: Environment) -> tuple[int, Counts]:
     report = environment.folder / "tests.xml"
     report.unlink(missing_ok=True)
     command = [str(environment.python), "-m", "pytest", "tests", "-q", "-m", _SELECTED]
-    command += ["-p", "no:cacheprovider", f"--junitxml={report}"]
+    command += [f"--ignore={folder}" for folder in _WITHOUT_AIRFLOW]
+    command += ["-n", "2", "--dist", "worksteal", "-p", "no:cacheprovider", f"--junitxml={report}"]
     try:
         status = subprocess.run(command, cwd=ROOT, env=_without_airflow(), timeout=_TIME_LIMIT, check=False).returncode
     except subprocess.TimeoutExpired:
