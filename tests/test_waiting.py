@@ -140,8 +140,8 @@ def test_no_code_and_another_code_are_one_cause_in_the_summary() -> None:
 def test_too_few_in_words() -> None:
     counts = Total(accepted=10, delivered=4, failed={"quota": 2, "": 1}, unknown=1, contradicted=1)
     assert Goal(wanted(0.9)).shortfall(counts) == (
-        "Too few: min_delivered wants 9 (0.9), 4 are. 10 accepted, 4 delivered, 3 failed (no code: 1, too many texts: 2), "
-        "3 unknown, 1 contradicted."
+        "Too few: min_delivered wants 9 (0.9), 4 are. 10 accepted, 4 delivered, 3 failed (no code: 1, too many "
+        "texts: 2), 3 unknown, 1 contradicted."
     )
     assert described(Total()) == "0 accepted, 0 delivered, 0 failed, 0 unknown"
 
