@@ -91,8 +91,8 @@ def run_airflow(children: Children, port: int, steps: Steps) -> None:
     token = secrets.token_urlsafe(32)
     with steps.step("Starting the simulated platform"):
         # Receipts, and a reply from every third phone, arrive at the receiver in Airflow's API server.
-        flags = ("--push-url", push_address(port, token), "--receipt-delay", "5", "--reply-share", "0.34")
-        flags += ("--reply-delay", "5", "--reply-text", "1", "--push-repeats", "20")
+        flags = ["--push-url", push_address(port, token), "--receipt-delay", "5", "--reply-share", "0.34"]
+        flags += ["--reply-delay", "5", "--reply-text", "1", "--push-repeats", "20"]
         simulator = start_simulator(children, fresh_log("airflow-simulator.log"), *flags)
     with airflow_home(children, **settings(port), AIRFLOW__SMS__PUSH_TOKENS=token) as env:
         try:

@@ -94,8 +94,8 @@ def run_demo(children: Children, log: Path, steps: Steps) -> Outcome:
     """
     port, token = free_port(), secrets.token_urlsafe(32)
     with steps.step("Starting the simulated platform"):
-        flags = ("--push-url", push_address(port, token), "--receipt-delay", "1")
-        flags += ("--reply-share", "1", "--reply-text", "1", "--reply-delay", "1", "--push-repeats", "20")
+        flags = ["--push-url", push_address(port, token), "--receipt-delay", "1"]
+        flags += ["--reply-share", "1", "--reply-text", "1", "--reply-delay", "1", "--push-repeats", "20"]
         simulator = start_simulator(children, fresh_log("demo-simulator.log"), *flags)
     settings = {"AIRFLOW_CONN_SMS_SIMULATOR": simulator.connection, "AIRFLOW__SMS__PUSH_TOKENS": token}
     with airflow_home(children, **settings) as env:

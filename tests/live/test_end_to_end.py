@@ -38,8 +38,8 @@ BATCH_SIZE = 500
 DAGS = ("end_to_end", "reply_desk")
 FILE = Path(__file__).parent / "dags" / "end_to_end.py"
 # The platform says of some that they were not reached, pushes some receipts twice, and has some people reply.
-FLAGS = ("--fail-share", "0.05", "--duplicate-share", "0.1", "--reply-share", "0.01", "--reply-text", "1")
-FLAGS += ("--receipt-order", "shuffled", "--push-repeats", "100", "--push-workers", "8")
+FLAGS = ["--fail-share", "0.05", "--duplicate-share", "0.1", "--reply-share", "0.01", "--reply-text", "1"]
+FLAGS += ["--receipt-order", "shuffled", "--push-repeats", "100", "--push-workers", "8"]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ with DAG(dag_id="end_to_end", schedule=None, catchup=False):
     )
     SmsDeliverySensor(
         task_id="delivered",
-        batch_id=send.output["taskId"],
+        batch_id=send.output["taskId"],  # type: ignore[index]
         min_final=1.0,
         deferrable=True,
         poke_interval=2,
