@@ -30,7 +30,8 @@ def notifier(**changes: Any) -> SmsNotifier:
 def happened(state: str = "failed", **changes: Any) -> dict[str, Any]:
     ti: Any = TaskInstance(changes.pop("map_index", -1), changes.pop("try_number", 1))
     ti.state = state
-    return {"ti": ti, "who": ",".join(PHONES), **changes}
+    # Airflow before 3.0 renders by the DAG, and asks for it.
+    return {"ti": ti, "who": ",".join(PHONES), "dag": None, **changes}
 
 
 def texts(simulator: Simulator) -> list[Any]:
@@ -105,13 +106,13 @@ def test_a_dag_s_own_callback_texts_once_whichever_task_comes_with_it(simulator:
 def test_a_deadline_that_brings_a_run_alone(simulator: Simulator) -> None:
     for number in (1, 1, 2):
         run = {"dag_id": "dag", "run_id": "run"}
-        notifier(phones=PHONES, content="【云通信】late")({"dag_run": run, "deadline": {"id": number}})
+        notifier(phones=PHONES, content="【云通信】late")({"dag": None, "dag_run": run, "deadline": {"id": number}})
     assert len(texts(simulator)) == 2
 
 
 def test_what_says_nothing_of_itself_is_texted_each_time(simulator: Simulator) -> None:
     for _ in range(2):
-        notifier(phones=PHONES, content="【云通信】hello")({})
+        notifier(phones=PHONES, content="【云通信】hello")({"dag": None})
     assert len(texts(simulator)) == 2
 
 
@@ -133,5 +134,8 @@ def test_nothing_shows_a_phone(capsys: pytest.CaptureFixture[str], caplog: pytes
 
 def test_it_says_that_it_failed(simulator: Simulator) -> None:
     simulator.settings(locked=True)
+    one, context = notifier(), happened()
+    one.render_template_fields(context)
+    # Called, Airflow before 3.0 logs it and goes on.
     with pytest.raises(Exception, match="锁定|locked"):
-        notifier()(happened())
+        one.notify(context)
