@@ -102,7 +102,7 @@ def _tests(environment: Environment) -> tuple[int, Counts]:
     report.unlink(missing_ok=True)
     command = [str(environment.python), "-m", "pytest", "tests", "-q", "-m", _SELECTED]
     command += [f"--ignore={folder}" for folder in _WITHOUT_AIRFLOW]
-    command += ["-n", "2", "--dist", "worksteal", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    command += ["-n", "3", "--dist", "worksteal", "-p", "no:cacheprovider", f"--junitxml={report}"]
     try:
         status = subprocess.run(command, cwd=ROOT, env=_without_airflow(), timeout=_TIME_LIMIT, check=False).returncode
     except subprocess.TimeoutExpired:

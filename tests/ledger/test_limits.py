@@ -17,6 +17,8 @@ from airflow_provider_sms.ledger.schema import ledger_table
 from airflow_provider_sms.ledger.watchdog import Watchdog
 from tests.support.databases import PostgreSQL
 
+pytestmark = pytest.mark.once
+
 LIMITS = Limits(connect=2, lock=1.0, statement=1.5, silence=3, transaction=2.0)
 
 

@@ -30,7 +30,7 @@ LONGEST_LIFE = 1500
 ADDRESS = f"/sms/push?token={TOKEN}"
 Push = Receipt | Reply
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120 + 30 * KILLS)]
+pytestmark = [pytest.mark.crash, pytest.mark.once, pytest.mark.timeout(120 + 30 * KILLS)]
 
 
 class Sender:

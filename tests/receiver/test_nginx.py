@@ -24,6 +24,8 @@ from tests.support.airflow import ROOT
 from tests.support.databases import _free_port
 from tests.support.simulator import wait_until
 
+pytestmark = pytest.mark.once
+
 RECIPE = ROOT / "docs" / "receiver-nginx.conf"
 
 
