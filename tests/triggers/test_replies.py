@@ -194,7 +194,13 @@ class TestTheWatcherS:
     @pytest.mark.skipif(not WATCHERS, reason="this Airflow has no asset watchers")
     def test_airflow_takes_it_for_a_watcher_and_knows_equal_ones(self) -> None:
         from airflow.sdk import Asset, AssetWatcher
-        from airflow.serialization.encoders import encode_trigger
+
+        try:
+            from airflow.serialization.encoders import encode_trigger
+        except ImportError:  # where it stands has changed with 3.2
+            from airflow.serialization.serialized_objects import (  # type: ignore[attr-defined,no-redef]
+                _encode_trigger as encode_trigger,
+            )
 
         Asset("sms_replies", watchers=[AssetWatcher(name="replies", trigger=nudger())])
         hashes = {
