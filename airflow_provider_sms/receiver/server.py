@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
-from airflow_provider_sms.receiver.app import App
+from airflow_provider_sms.receiver.app import WHOLE_BODY, App
 
 # Seconds that a request's head may take, from its first byte; a connection may say nothing for as long.
 HEAD_SECONDS = 10.0
@@ -121,6 +121,14 @@ class Protocol(HttpToolsProtocol):
             waiting[:] = [each for each in waiting if not each.response_complete]
         if self.cycle is not None and not self.cycle.response_complete:
             waiting.append(self.cycle)
+            self.cycle.scope[WHOLE_BODY] = self._whole_body  # type: ignore[literal-required]
+
+    def _whole_body(self) -> bytes | None:
+        """The body of the one request that is under way; None if not all of it is there, or there are more."""
+        cycle = self.cycle
+        if cycle is None or cycle.more_body or len(self._unanswered) != 1:
+            return None
+        return bytes(cycle.body)
 
     def _give_up(self) -> None:
         """Answer nobody any more. uvicorn thinks of the last request only, and writes to a line that is closed."""
