@@ -108,6 +108,8 @@ def any_ledger(
     if kind not in _served_ledgers:
         _served_ledgers[kind] = Ledger(read_url(request.getfixturevalue(f"{kind}_session_url")))
         versions.upgrade(_served_ledgers[kind])
+    # Another test may have stopped the server, and started it again: the lines of before are dead.
+    _served_ledgers[kind].close()
     yield _served_ledgers[kind]
     with _served_ledgers[kind].writing() as connection:
         for table in metadata.sorted_tables:
