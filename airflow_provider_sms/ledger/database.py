@@ -141,6 +141,16 @@ class Ledger:
             yield connection
 
     @contextmanager
+    def at_once(self) -> Iterator[Connection]:
+        """The same for a single statement: where the database lets it, nothing is said before and after it.
+
+        :raises LedgerUnreachableError: see `writing`.
+        """
+        begin = _ALONE.get(self.url.get_driver_name(), _begun)
+        with _in_words(self), self._connection(reads=False) as connection, begin(connection):
+            yield connection
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One transaction that only reads, and blocks nobody.
 
@@ -284,7 +294,10 @@ def _make_sqlite(url: URL, limits: Limits) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reads = connection.get_execution_options().get("sms_reading")
+        options = connection.get_execution_options()
+        if options.get("sms_alone"):
+            return
+        reads = options.get("sms_reading")
         # A transaction that begins by reading fails "locked" as soon as it writes beside another one.
         connection.exec_driver_sql("BEGIN DEFERRED" if reads else "BEGIN IMMEDIATE")
 
@@ -349,4 +362,31 @@ def _make_mysql(url: URL, limits: Limits) -> Engine:
     return engine
 
 
+def _begun(connection: Connection) -> AbstractContextManager[object]:
+    return connection.begin()
+
+
+@contextmanager
+def _alone_in_sqlite(connection: Connection) -> Iterator[None]:
+    with connection.execution_options(sms_alone=True).begin():
+        try:
+            yield
+        finally:
+            connection.execution_options(sms_alone=False)
+
+
+@contextmanager
+def _alone_by_libpq(connection: Connection) -> Iterator[None]:
+    driver: Any = connection.connection.dbapi_connection
+    driver.autocommit = True
+    try:
+        with connection.begin():
+            yield
+        driver.autocommit = False
+    except BaseException:
+        connection.invalidate()
+        raise
+
+
+_ALONE = {"pysqlite": _alone_in_sqlite, "psycopg2": _alone_by_libpq, "psycopg": _alone_by_libpq}
 _MAKERS = {"sqlite": _make_sqlite, "postgresql": _make_postgresql, "mysql": _make_mysql}

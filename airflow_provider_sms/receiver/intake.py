@@ -31,7 +31,8 @@ PATIENCE = 5.0
 # How soon what has failed is tried again.
 _PAUSE = 1.0
 _SETTINGS_PAUSE = 15.0
-# While nothing comes, how often the ledger is looked at.
+# Without a push for so long it is quiet: time for what the desk has left. Then, how often to look whether there is any.
+_QUIET = 0.03
 _IDLE = 1.0
 _LOOK_AT_LEDGER = 10.0
 _SAY_AGAIN = 300.0
@@ -46,7 +47,7 @@ class Desk(Protocol):
 
     def store(self, items: Sequence[Item]) -> None: ...
     def check(self) -> None: ...
-    def work(self, *, is_idle: bool) -> None: ...
+    def work(self, *, is_quiet: bool) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -267,6 +268,7 @@ class Intake:
 
     def _serve(self) -> None:
         looked_at = time.monotonic()
+        has_left = True
         while True:
             if self._state is not State.READY:
                 if not self._open():
@@ -282,17 +284,17 @@ class Intake:
                 looked_at = time.monotonic()
             elif self._is_stopping:
                 return
-            else:
-                self._wake.wait(_IDLE)
+            elif self._wake.wait(_QUIET if has_left else _IDLE):
                 self._wake.clear()
-                if not self._waiting and time.monotonic() - looked_at >= _LOOK_AT_LEDGER:
-                    looked_at = time.monotonic()
-                    if not self._open():
-                        self._set(State.AWAY)
-                        continue
+                continue
+            elif time.monotonic() - looked_at >= _LOOK_AT_LEDGER:
+                looked_at = time.monotonic()
+                if not self._open():
+                    self._set(State.AWAY)
+                    continue
             if self._state is State.READY and self._desk is not None:
                 self._seen_at = time.monotonic()
-                self._desk.work(is_idle=not self._waiting)
+                has_left = self._desk.work(is_quiet=not batch)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[None]]]:
         batch: list[tuple[Item, asyncio.Future[None]]] = []

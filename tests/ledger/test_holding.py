@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, select, text, update
@@ -43,6 +44,17 @@ def counted(ledger: Ledger) -> Counter[str]:
 
 def write(ledger: Ledger, year: int) -> None:
     with ledger.writing() as connection:
+        connection.execute(update(ledger_table).values(created_at=datetime(year, 1, 1)))  # noqa: DTZ001
+
+
+def write_and_fail(ledger: Ledger, year: int) -> None:
+    with ledger.writing() as connection:
+        connection.execute(update(ledger_table).values(created_at=datetime(year, 1, 1)))  # noqa: DTZ001
+        raise ZeroDivisionError
+
+
+def write_at_once(ledger: Ledger, year: int) -> None:
+    with ledger.at_once() as connection:
         connection.execute(update(ledger_table).values(created_at=datetime(year, 1, 1)))  # noqa: DTZ001
 
 
@@ -153,6 +165,41 @@ class TestFailure:
             write(any_ledger, 2001)
             assert read(any_ledger) == 2001
         assert counts == {"taken": 2, "given back": 2}
+
+
+class TestAtOnce:
+    """A single statement, with nothing said before and after it."""
+
+    def test_it_holds_and_others_see_it(self, any_ledger: Ledger) -> None:
+        for year in (2001, 2002):
+            with any_ledger.holding():
+                write_at_once(any_ledger, year)
+            assert read(any_ledger) == year
+
+    def test_what_comes_after_it_is_a_transaction_again(self, any_ledger: Ledger) -> None:
+        with any_ledger.holding():
+            write_at_once(any_ledger, 2001)
+            with pytest.raises(ZeroDivisionError):
+                write_and_fail(any_ledger, 2002)
+            assert read(any_ledger) == 2001
+
+    def test_so_is_what_comes_after_one_that_was_refused(self, any_ledger: Ledger) -> None:
+        write(any_ledger, 2001)
+        with any_ledger.holding():
+            with pytest.raises(LedgerError), any_ledger.at_once() as connection:
+                connection.execute(text("UPDATE sms_ledger SET no_such_column = 1"))
+            with pytest.raises(ZeroDivisionError):
+                write_and_fail(any_ledger, 2002)
+            assert read(any_ledger) == 2001
+
+    @pytest.mark.parametrize("any_ledger", ["sqlite", "postgresql"], indirect=True)
+    def test_the_database_begins_and_ends_it_itself(self, any_ledger: Ledger) -> None:
+        with any_ledger.at_once() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            connection.execute(update(ledger_table).values(created_at=datetime(2001, 1, 1)))  # noqa: DTZ001
+            is_over = not driver.in_transaction if any_ledger.kind == "sqlite" else driver.status == 1
+            assert is_over
+            assert read(any_ledger) == 2001
 
 
 class TestTheServerIsRestarted:

@@ -55,8 +55,9 @@ class Desk:
         if self.unfit is not None:
             raise self.unfit
 
-    def work(self, *, is_idle: bool) -> None:
+    def work(self, *, is_quiet: bool) -> bool:
         self.worked += 1
+        return False
 
     def close(self) -> None:
         self.closed += 1
