@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -133,6 +134,10 @@ class TestSteps:
         assert said == ["Receipts and replies are stored, but not matched for now: LedgerUnreachableError"]
 
 
+def is_seen(ledger: Ledger, receipts: int) -> bool:
+    return take_stock(ledger, 1).receipts == {"unowned": receipts}
+
+
 def names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 
@@ -153,7 +158,7 @@ class TestBeside:
         for number in range(3):
             store([Heard(None, Receipt("13800130001", str(number), "1", "", ""))])
             beside.tell(1)
-            wait_until(lambda number=number: take_stock(ledger, 1).receipts == {"unowned": number + 1})
+            wait_until(partial(is_seen, ledger, number + 1))
 
     def test_it_ends(self, ledger: Ledger) -> None:
         beside = Beside(Ledger(ledger.url), WORDS)
@@ -172,4 +177,4 @@ class TestBeside:
                 connection.execute(text("ALTER TABLE elsewhere RENAME TO sms_receipt"))
             Inbox(ledger, WORDS.are_in).store([Heard(None, Receipt("13800130001", "1", "1", "", ""))])
             beside.tell(1)
-            wait_until(lambda: take_stock(ledger, 1).receipts == {"unowned": 1})
+            wait_until(partial(is_seen, ledger, 1))
