@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
 import pytest
@@ -141,6 +141,16 @@ def test_another_batch_that_holds_the_phone_may_be_what_it_is_about(
         assert "holds one of the phones" in objection(campaigns, doubtful)
     else:
         assert len(evidence.adopt(campaigns.ledger, doubtful)) == 1
+
+
+@pytest.mark.parametrize(("minutes", "objects"), [(9, True), (11, False)])
+def test_lately_is_ten_minutes(campaigns: Campaigns, doubtful: int, push: Push, minutes: int, objects: bool) -> None:
+    campaigns.run(Platform(), PHONES[2:3], key=CampaignKey("", campaign_key="other"))
+    settled_at = datetime.now(UTC).replace(tzinfo=None) - timedelta(minutes=minutes)
+    others = batch_table.c.campaign_id != doubtful
+    campaigns.change_batches(others, state=BatchState.ACCEPTED, settled_at=settled_at, taskid="T50")
+    push(PHONES[2])
+    assert len(evidence.adopt(campaigns.ledger, doubtful)) == (0 if objects else 1)
 
 
 def test_two_task_ids_for_one_batch_explain_too_much(campaigns: Campaigns, doubtful: int, push: Push) -> None:

@@ -243,6 +243,13 @@ class TestBodies:
                 line.sendall(chunk)
             assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
+    def test_so_is_one_that_comes_at_once(self, receiver: Served, ledger_file: Path) -> None:
+        start = b"mobile=13800130001&content="
+        body = start + b"x" * (LONGEST_BODY - len(start) + 1)
+        head = f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n"
+        assert raw(receiver.port, head.encode() + body + b"\r\n0\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+        assert rows(ledger_file, "sms_reply") == []
+
     def test_in_chunks(self, receiver: Served) -> None:
         def chunks() -> Iterator[bytes]:
             for at in urlencode(RECEIPT):

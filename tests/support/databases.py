@@ -296,7 +296,11 @@ class MariaDB(Server):
     _bounds: ClassVar = {"connect_timeout": 10, "read_timeout": 30}
 
     # See PostgreSQL's.
-    IN_TESTS: ClassVar[Mapping[str, str]] = {"innodb-flush-log-at-trx-commit": "2", "innodb-flush-method": "nosync", "sync-frm": "0"}
+    IN_TESTS: ClassVar[Mapping[str, str]] = {
+        "innodb-flush-log-at-trx-commit": "2",
+        "innodb-flush-method": "nosync",
+        "sync-frm": "0",
+    }
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         folders = [Path("/usr/sbin"), Path("/usr/libexec")]
