@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
@@ -37,18 +37,15 @@ class NotInstalled(Exception):
 class Server:
     """A server in a folder of its own. `with PostgreSQL() as server, server.database() as url:` gives a database.
 
-    :param settings: other than those that it has by itself.
     :raises NotInstalled: one of its programs is missing.
     """
 
     package: ClassVar[str]
     account: ClassVar[str]
-    IN_TESTS: ClassVar[Mapping[str, str]]
     _ending = signal.SIGTERM
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self) -> None:
         self.port = _free_port()
-        self._settings = dict(settings or {})
         self._names = (f"test_{number}" for number in itertools.count(1))
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -246,7 +243,7 @@ class Server:
 
 
 class PostgreSQL(Server):
-    """PostgreSQL, with the durability that it has by itself unless it is told otherwise."""
+    """PostgreSQL, with the durability that it has by itself."""
 
     package = "postgresql"
     account = "postgres"
@@ -256,14 +253,11 @@ class PostgreSQL(Server):
     _home = "postgres"
     _bounds: ClassVar = {"connect_timeout": 10}
 
-    # What is written survives the server, not the machine: no test needs more, and a disk takes its time.
-    IN_TESTS: ClassVar[Mapping[str, str]] = {"fsync": "off"}
-
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self) -> None:
         folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: float(each.parent.name))
         self._initdb = _program("initdb", folders=folders[::-1], package=self.package)
         self._postgres = _program("postgres", folders=folders[::-1], package=self.package)
-        super().__init__(settings)
+        super().__init__()
 
     def url(self, name: str) -> str:
         return f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{name}"
@@ -275,7 +269,6 @@ class PostgreSQL(Server):
 
     def _command(self) -> list[str]:
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "100"}
-        settings |= self._settings
         command = [self._postgres, "-D", str(self.folder / "data"), "-p", str(self.port)]
         return command + [f"--{name}={value}" for name, value in settings.items()]
 
@@ -295,14 +288,7 @@ class MariaDB(Server):
     _home = "mysql"
     _bounds: ClassVar = {"connect_timeout": 10, "read_timeout": 30}
 
-    # See PostgreSQL's.
-    IN_TESTS: ClassVar[Mapping[str, str]] = {
-        "innodb-flush-log-at-trx-commit": "2",
-        "innodb-flush-method": "nosync",
-        "sync-frm": "0",
-    }
-
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self) -> None:
         folders = [Path("/usr/sbin"), Path("/usr/libexec")]
         self._server = _program("mariadbd", "mysqld", folders=folders, package=self.package)
         self._installer: list[str]
@@ -310,7 +296,7 @@ class MariaDB(Server):
             self._installer = [_program("mariadb-install-db", "mysql_install_db", package=self.package)]
         except NotInstalled:
             self._installer = [self._server, "--initialize-insecure"]
-        super().__init__(settings)
+        super().__init__()
 
     def url(self, name: str) -> str:
         return f"mysql+pymysql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{name}?charset=utf8mb4"
@@ -334,7 +320,6 @@ class MariaDB(Server):
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
             "--loose-mysqlx=OFF",
-            *(f"--loose-{name}={value}" for name, value in self._settings.items()),
         ]
 
     def _create(self, connection: Connection, name: str) -> None:
@@ -374,7 +359,7 @@ def installed(kind: type[AnyServer]) -> AnyServer:
     With SMS_REQUIRE_DATABASES=1 in the environment the test fails instead.
     """
     try:
-        return kind(kind.IN_TESTS)
+        return kind()
     except NotInstalled as reason:
         text = str(reason)
     if os.environ.get("SMS_REQUIRE_DATABASES") == "1":
