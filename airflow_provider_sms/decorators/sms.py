@@ -135,7 +135,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
             raise AirflowSkipException("Nothing to send: the function returned nothing.")
         self.log.warning("The function returned nothing; campaign %s goes on with its stored phones.", stored.name)
         self._take_stored(stored)
-        return SmsGroupSendOperator.resume(self, context, {"waited": 0.0})
+        return self._send(context, lambda planner: planner.go_on(), waited=0.0)
 
     def _stored(self, context: Context) -> Campaign | None:
         """The plan that an earlier try, or this one before it was deferred, has stored."""
@@ -153,7 +153,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
     def _take_stored(self, stored: Campaign | None) -> None:
         # The operator looks at the text before it finds its plan; of the phones, at none.
         if stored is not None:
-            self.content = Masked(stored.content, text_shown(stored.content))
+            self.content = Masked(stored.content, text_shown(stored.content))  # type: ignore[assignment]
             self.send_time = None
 
 
