@@ -51,11 +51,13 @@ def sms_pipeline(
     :param send: arguments of `SmsGroupSendOperator`.
     :returns: the tasks, for what goes before, after and in between.
     """
-    with TaskGroup(group_id, default_args=default_args) as group:
+    arguments: Any = default_args
+    with TaskGroup(group_id, default_args=arguments) as group:
         enough = SmsBalanceSensor(task_id="enough", min_balance=min_balance, sms_conn_id=sms_conn_id)
         sent = SmsGroupSendOperator(task_id="send", sms_conn_id=sms_conn_id, **send)
+        output: Any = sent.output
         delivered = SmsDeliverySensor(
-            task_id="delivered", batch_id=sent.output["taskId"], min_delivered=min_delivered, deadline=deadline
+            task_id="delivered", batch_id=output["taskId"], min_delivered=min_delivered, deadline=deadline
         )
         enough >> sent
     return Pipeline(group, enough, sent, delivered)
