@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_sms import metrics
+from airflow_provider_sms import cli, metrics
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
+from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.ledger import evidence, matching
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
@@ -26,12 +27,15 @@ from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
 from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent, take_back
+from airflow_provider_sms.looking import caught_up
 from airflow_provider_sms.metrics import AirflowStats
 from airflow_provider_sms.receiver.counting import Counting
 from airflow_provider_sms.sending import CampaignError
-from tests.support.campaigns import PHONES, SENDER, Campaigns, Platform
+from airflow_provider_sms.triggers.sms import _get_balance_once
+from tests.support.campaigns import PHONES, SENDER, TEXT, Campaigns, Platform
 from tests.support.heard import receipt
 from tests.support.observed import Observed
+from tests.support.pushed import listen
 from tests.support.simulator import wait_until
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
@@ -109,6 +113,87 @@ class TestNames:
         rows = re.findall(r"^\| `(sms\.[^`]+)` \| (\w+) \| ([^|]*) \|", text, re.MULTILINE)
         listed = [(name, kind, tuple(re.findall("`([^`]+)`", tags))) for name, kind, tags in rows]
         assert listed == [(each.name, each.kind.value, each.tags) for each in metrics.METRICS]
+
+
+class TestWhoTells:
+    @pytest.fixture
+    def told(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+        """What Airflow's Stats is told, whoever looks for it."""
+        stats = Stats()
+        monkeypatch.setattr(metrics, "stats", lambda: stats)
+        return stats.told
+
+    @pytest.mark.usefixtures("connection")
+    def test_whoever_asks_for_the_balance(self, told: list[tuple[Any, ...]]) -> None:
+        hook = SmsHook()
+        assert hook.get_balance() == _get_balance_once(hook.account, "sms_default") == 10_000
+        assert cli.main(["balance"]) == cli.Exit.DONE
+        assert told == 3 * [
+            ("sms.balance", 10_000, {"conn_id": "sms_default"}),
+            ("sms.balance.sms_default", 10_000, {}),
+        ]
+
+    @pytest.mark.usefixtures("connection")
+    @pytest.mark.parametrize("sends", ["the hook", "a command"])
+    def test_whoever_sends(self, told: list[tuple[Any, ...]], sends: str) -> None:
+        if sends == "the hook":
+            SmsHook().send_group(PHONES[:2], TEXT)
+        else:
+            assert cli.main(["send", "--phones", ",".join(PHONES[:2]), "--content", TEXT]) == cli.Exit.DONE
+        assert ("sms.texts.accepted", 2, {"conn_id": "sms_default"}) in told
+
+    def test_whoever_settles_by_hand(self, campaigns: Campaigns, told: list[tuple[Any, ...]]) -> None:
+        with pytest.raises(CampaignError):
+            campaigns.run(Platform(LOST), PHONES[:2])
+        receipt(campaigns.ledger, PHONES[0], "T77")
+        assert cli.main(["resolve", "dag/run/send", "--batch", "1", "--sent", "T77"]) == cli.Exit.DONE
+        assert cli.main(["resolve", "dag/run/send", "--batch", "1", "--undo"]) == cli.Exit.DONE
+        assert told == [
+            ("sms.texts.accepted", 2, {}),
+            ("sms.texts.delivered", 1, {}),
+            ("sms.texts.in_doubt", 2, {}),
+        ]
+
+    def test_whoever_looks_at_receipts(self, campaigns: Campaigns, told: list[tuple[Any, ...]]) -> None:
+        campaigns.run(Platform(), PHONES[:2])
+        receipt(campaigns.ledger, PHONES[0])
+        listen(campaigns.ledger)
+        with caught_up(campaigns.log):
+            assert told == [("sms.texts.delivered", 1, {})]
+
+
+class TestWhichStats:
+    """From 3.2 on there are two: tasks set up the one, servers the other, commands neither."""
+
+    class Newest:
+        """As in 3.3: what makes the backend is the module's."""
+
+        initialize = staticmethod(metrics._set_up)
+
+    class Until32(type):
+        factory: Any = None
+
+    def test_the_one_that_somebody_has_set_up_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        mine, servers = self.Until32("mine", (), {}), self.Until32("servers", (), {"factory": Stats})
+        monkeypatch.setattr(metrics, "_all", lambda: iter([("sdk", mine), ("core", servers)]))
+        assert metrics._look_for() is servers
+
+    def test_one_that_was_asked_too_early_counts_as_not_set_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class NoStatsLogger:
+            pass
+
+        early, set_up = self.Until32("early", (), {"factory": NoStatsLogger}), list[Any]()
+        monkeypatch.setattr(metrics, "_all", lambda: iter([("sdk", early)]))
+        monkeypatch.setattr(metrics, "_set_up", lambda *found: set_up.append(found))
+        assert metrics._look_for() is early
+        assert set_up == [("sdk", early)]
+
+    @pytest.mark.parametrize(("factory", "is_set_up"), [(None, False), (Stats, True)])
+    def test_the_newest_keeps_it_in_its_module(
+        self, monkeypatch: pytest.MonkeyPatch, factory: Any, is_set_up: bool
+    ) -> None:
+        monkeypatch.setattr(metrics, "_factory", factory, raising=False)
+        assert metrics._is_set_up(self.Newest) is is_set_up
 
 
 class TestNobodyIsHeldUp:
