@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.airflow import ROOT
+from tests.support.otel import Collector
 from tests.support.receiver_process import HOST, TOKEN, Receiver
 from tests.support.simulator import Simulator
 from tests.support.statsd import StatsD
@@ -68,11 +69,25 @@ def test_a_send_its_receipts_and_the_pushes_are_counted(
             statsd.wait_for(expected)
 
 
+@pytest.mark.usefixtures("connection")
+def test_opentelemetry_hears_of_a_command_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Collector() as collector:
+        for name, value in collector.environment.items():
+            monkeypatch.setenv(name, value)
+        command = [sys.executable, "-m", "airflow_provider_sms", "balance"]
+        finished = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=120)
+        assert finished.stdout == "10000\n", finished.stderr
+    assert b"airflow.sms.balance.sms_default" in b"".join(collector.exported), finished.stderr
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
 def _run_dag() -> None:
     """In a process of its own: which Stats there is, is settled once in a process."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     command = [sys.executable, "-m", "tests.dags.run_failures", str(Path(__file__).with_name("counted.py"))]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    finished = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=120)
     assert 'STATES {"enough": "success", "send": "success"}' in finished.stdout, finished.stdout + finished.stderr
 
 
