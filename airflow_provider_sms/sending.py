@@ -281,9 +281,11 @@ class Sender:
                 leaving=lambda seconds: worker.outbox.check(claim, seconds),
             )
         except SmsError as problem:
-            if problem.outcome is not Outcome.UNSENT:
-                self._observer.answered(self._clock() - began, problem.outcome.name.lower())
+            seconds = self._clock() - began
             self._settle_problem(worker, claim, problem)
+            # Not before: nothing may come between an answer and its settling.
+            if problem.outcome is not Outcome.UNSENT:
+                self._observer.answered(seconds, problem.outcome.name.lower())
         except (ClaimLostError, LedgerUnreachableError) as error:
             # Proven unsent: the look came before the first byte.
             self._log.warning("%s Nothing of batch %d was sent.", error, claim.number)
@@ -297,9 +299,12 @@ class Sender:
             self._settle(claim, lambda: worker.outbox.doubt(claim, kind, "Interrupted while sending."), _UNKNOWN)
             raise
         else:
-            self._observer.answered(self._clock() - began, BatchState.ACCEPTED.value)
+            seconds = self._clock() - began
             self._accept(worker, claim, acceptance)
             self._failures = worker.unreached = 0
+            self._observer.answered(seconds, BatchState.ACCEPTED.value)
+            if acceptance.remain_point is not None:
+                self._observer.balance(acceptance.remain_point)
 
     def _accept(self, worker: _Worker, claim: Claim, acceptance: Acceptance) -> None:
         total = len(claim.phones)
@@ -314,8 +319,6 @@ class Sender:
                 total,
             )
         answer = Answer(acceptance.task_id, counted, acceptance.remain_point)
-        if acceptance.remain_point is not None:
-            self._observer.balance(acceptance.remain_point)
         try:
             self._settle(
                 claim, lambda: worker.outbox.accept(claim, answer), f"--sent {shlex.quote(acceptance.task_id)}"

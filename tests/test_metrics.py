@@ -247,6 +247,23 @@ class TestNobodyIsHeldUp:
 
 
 class TestASend:
+    def test_the_ledger_comes_before_whoever_counts(self, campaigns: Campaigns) -> None:
+        seen: list[list[str]] = []
+
+        class Looks(Observed):
+            def accepted(self, phones: int) -> None:
+                seen.append([row.state for row in campaigns.batches()])
+
+            def balance(self, points: int) -> None:
+                seen.append([row.state for row in campaigns.batches()])
+
+            def answered(self, seconds: float, outcome: str) -> None:
+                seen.append([row.state for row in campaigns.batches()])
+
+        campaigns.observer = Looks()
+        campaigns.run(Platform(), PHONES[:2])
+        assert seen == 3 * [["accepted"]]
+
     def test_each_answer_counts_by_phones(self, campaigns: Campaigns, observed: Observed) -> None:
         with pytest.raises(CampaignError):
             campaigns.run(Platform(None, LOST, UNLISTED, UNSENT, Acceptance("T4", 1, 77)))
