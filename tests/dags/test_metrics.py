@@ -75,7 +75,7 @@ def test_opentelemetry_hears_of_a_command_before_it_ends(monkeypatch: pytest.Mon
         for name, value in collector.environment.items():
             monkeypatch.setenv(name, value)
         command = [sys.executable, "-m", "airflow_provider_sms", "balance"]
-        finished = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=120)
+        finished = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=280)
         assert finished.stdout == "10000\n", finished.stderr
     assert b"airflow.sms.balance.sms_default" in b"".join(collector.exported), finished.stderr
 
@@ -87,7 +87,7 @@ def _environment() -> dict[str, str]:
 def _run_dag() -> None:
     """In a process of its own: which Stats there is, is settled once in a process."""
     command = [sys.executable, "-m", "tests.dags.run_failures", str(Path(__file__).with_name("counted.py"))]
-    finished = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=120)
+    finished = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=280)
     assert 'STATES {"enough": "success", "send": "success"}' in finished.stdout, finished.stdout + finished.stderr
 
 
