@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_sms import advice, settings
+from airflow_provider_sms import advice, metrics, settings
 from airflow_provider_sms.cli import Exit, Result, UsageError
 from airflow_provider_sms.cli_deliveries import (
     HEARD,
@@ -150,7 +150,8 @@ def _evidence(ledger: Ledger, heading: Heading) -> list[Found]:
 
 def _match(ledger: Ledger) -> None:
     """Let what was pushed find its batch, as far as that takes no long time."""
-    matching.settle(ledger, OptOutWords(settings.opt_out_words()).are_in, _MATCHING_SECONDS)
+    words = OptOutWords(settings.opt_out_words())
+    matching.settle(ledger, words.are_in, _MATCHING_SECONDS, metrics.AirflowStats())
 
 
 def _find(ledger: Ledger, wanted: str) -> Heading:
@@ -278,11 +279,11 @@ def resolve(args: argparse.Namespace) -> Result:
         heading = _find(ledger, args.campaign)
         caution = ""
         if args.undo:
-            verdicts.take_back(ledger, heading.id, args.batch)
+            verdicts.take_back(ledger, heading.id, args.batch, metrics.AirflowStats())
         elif args.not_sent:
             caution = verdicts.resolve_as_not_sent(ledger, heading.id, args.batch)
         else:
-            verdicts.resolve_as_sent(ledger, heading.id, args.batch, args.sent)
+            verdicts.resolve_as_sent(ledger, heading.id, args.batch, args.sent, metrics.AirflowStats())
         if not args.not_sent:
             # Its receipts come in with a taskId, and go with it.
             _match(ledger)

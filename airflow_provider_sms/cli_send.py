@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_sms import advice, recipients, settings
+from airflow_provider_sms import advice, metrics, recipients, settings
 from airflow_provider_sms.cli import Exit, Result, UsageError
 from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import times
@@ -93,6 +93,7 @@ def balance(args: argparse.Namespace) -> Result:
     """Tell how many points the account has left."""
     with SmsClient(find_account(args.conn_id)) as client:
         points = client.get_balance()
+    metrics.AirflowStats(args.conn_id).balance(points)
     return Result(Exit.DONE, json.dumps({"remainPoint": points}) if args.output == "json" else str(points))
 
 
@@ -112,7 +113,8 @@ def send(args: argparse.Namespace) -> Result:
         campaign = _plan(Planner(ledger, key, order, read, log, policy), fingerprint)
         log.info("Campaign %s: %d phones, points at most: %d.", key.name, campaign.phones, _points(campaign))
         with SmsClient(account) as client:
-            sender = Sender(ledger, client, campaign, policy, log, default_account=default_account)
+            observer = metrics.AirflowStats(args.conn_id)
+            sender = Sender(ledger, client, campaign, policy, log, default_account=default_account, observer=observer)
             status, report = _send(sender, ledger, campaign)
     if args.output == "json":
         return Result(status, json.dumps(report.summary(), ensure_ascii=False) if report else "")

@@ -31,6 +31,7 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{**integration, "python-modules": ["airflow_provider_sms.sensors.sms"]}],
         "triggers": [{**integration, "python-modules": ["airflow_provider_sms.triggers.sms"]}],
         "notifications": ["airflow_provider_sms.notifications.sms.SmsNotifier"],
+        "task-decorators": [{"class-name": "airflow_provider_sms.decorators.sms.sms_task", "name": "sms"}],
         "cli": ["airflow_provider_sms.cli.airflow_commands"],
         "config": {
             "sms": {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_provider_sms import settings
+from airflow_provider_sms import metrics, settings
 from airflow_provider_sms.gateway.opt_outs import OptOutWords
 from airflow_provider_sms.ledger import deliveries, hearing, matching, reply_counts, targets
 from airflow_provider_sms.opening import open_ledger
@@ -61,7 +61,8 @@ def caught_up(log: Log) -> Iterator[Ledger]:
     ledger = open_ledger(log)
     try:
         hearing.check(ledger)
-        matching.settle(ledger, OptOutWords(settings.opt_out_words()).are_in, SETTLE_SECONDS)
+        words = OptOutWords(settings.opt_out_words())
+        matching.settle(ledger, words.are_in, SETTLE_SECONDS, metrics.AirflowStats())
         yield ledger
     finally:
         ledger.close()

@@ -164,12 +164,18 @@ class Planner:
         return self._store(plans)
 
     def resume(self) -> Campaign:
-        """Find the plan that this very try has stored, before it was deferred."""
+        """Find the plan that this very try has stored before it was deferred, or an earlier one."""
         plans = Plans(self.ledger, own_name())
         plans.discard_drafts(self.key)
         stored = plans.find(self.key)
         if stored is None or stored.planned_at is None:
             raise LedgerLostError(f"The ledger was lost: campaign {self.key.name!r} was planned, and it is not there.")
+        return stored
+
+    def go_on(self) -> Campaign:
+        """Find the plan that an earlier try has stored, where this one has nothing to hand in."""
+        stored = self.resume()
+        self._has_begun(stored)
         return stored
 
     def _has_begun(self, stored: Campaign) -> bool:

@@ -20,6 +20,7 @@ from airflow_provider_sms.gateway.errors import (
     AccountDailyCapError,
     HttpTooManyError,
     InDoubtError,
+    Outcome,
     PhoneDailyCapError,
     PhoneRefusedError,
     PhoneTooOftenError,
@@ -36,6 +37,7 @@ from airflow_provider_sms.ledger.outbox import Answer, Claim, ClaimLostError, He
 from airflow_provider_sms.ledger.owners import new_claimant, own_name
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.ledger.views import Report
+from airflow_provider_sms.observing import NO_OBSERVER, Observer
 from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log
 from airflow_provider_sms.policy import OnExpired, OnInDoubt, OnPhoneRefused, Policy
 
@@ -119,6 +121,7 @@ class Sender:
         then; None to wait in the process.
     :param waited: seconds that this try has waited already.
     :param default_account: tells the App ID of `sms_default`, if that is to be had: see `evidence.look`.
+    :param observer: is told what becomes of texts, and how long requests take.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class Sender:
         defer: Callable[[float, float], None] | None = None,
         waited: float = 0.0,
         default_account: Callable[[], str | None] = lambda: None,
+        observer: Observer = NO_OBSERVER,
         now: Callable[[], datetime] = times.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -147,10 +151,11 @@ class Sender:
         self._defer = defer
         self._waited = waited
         self._default_account = default_account
+        self._observer = observer
         self._now = now
         self._clock = clock
         self._owner = own_name()
-        self._outbox = Outbox(ledger, self._owner, campaign)
+        self._outbox = Outbox(ledger, self._owner, campaign, observer)
         self._problem: Exception | None = None
         self._unsettled: list[str] = []
         self._failures = 0
@@ -220,7 +225,7 @@ class Sender:
             self._wait(this.wait.seconds, this.wait.problem)
 
     def _work(self, this: _Round) -> None:
-        worker = _Worker(this, Outbox(self._ledger, new_claimant(), self._campaign))
+        worker = _Worker(this, Outbox(self._ledger, new_claimant(), self._campaign, self._observer))
         try:
             with self._ledger.holding():
                 while not this.over.is_set() and not self._is_stopped:
@@ -267,6 +272,7 @@ class Sender:
         return send_time
 
     def _post(self, worker: _Worker, claim: Claim, send_time: datetime | None) -> None:
+        began = self._clock()
         try:
             acceptance = self._client.send(
                 claim.phones,
@@ -275,7 +281,11 @@ class Sender:
                 leaving=lambda seconds: worker.outbox.check(claim, seconds),
             )
         except SmsError as problem:
+            seconds = self._clock() - began
             self._settle_problem(worker, claim, problem)
+            # Not before: nothing may come between an answer and its settling.
+            if problem.outcome is not Outcome.UNSENT:
+                self._observer.answered(seconds, problem.outcome.name.lower())
         except (ClaimLostError, LedgerUnreachableError) as error:
             # Proven unsent: the look came before the first byte.
             self._log.warning("%s Nothing of batch %d was sent.", error, claim.number)
@@ -289,8 +299,12 @@ class Sender:
             self._settle(claim, lambda: worker.outbox.doubt(claim, kind, "Interrupted while sending."), _UNKNOWN)
             raise
         else:
+            seconds = self._clock() - began
             self._accept(worker, claim, acceptance)
             self._failures = worker.unreached = 0
+            self._observer.answered(seconds, BatchState.ACCEPTED.value)
+            if acceptance.remain_point is not None:
+                self._observer.balance(acceptance.remain_point)
 
     def _accept(self, worker: _Worker, claim: Claim, acceptance: Acceptance) -> None:
         total = len(claim.phones)
@@ -468,7 +482,7 @@ class Sender:
     def _is_still_in_doubt(self) -> bool:
         if not self._client.account.exclusive_account:
             return True
-        for found in evidence.adopt(self._ledger, self._campaign.id, self._default_account()):
+        for found in evidence.adopt(self._ledger, self._campaign.id, self._default_account(), self._observer):
             self._log.info("Batch %d was sent: a receipt or reply names it, taskId %s.", found.number, found.taskid)
         return bool(self._outbox.in_doubt())
 

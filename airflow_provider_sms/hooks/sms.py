@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.gateway.account import Account
     from airflow_provider_sms.gateway.client import SmsClient
     from airflow_provider_sms.ledger.keys import TaskInstanceKey
+    from airflow_provider_sms.observing import Observer
     from airflow_provider_sms.policy import Policy
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
     from airflow_provider_sms.reply_reader import ClaimedReplies
@@ -71,6 +72,13 @@ class SmsHook(BaseHook):
         :raises AccountError: the connection's settings are not usable; the message names the field.
         """
         return self._client
+
+    @cached_property
+    def observer(self) -> Observer:
+        """Tells Airflow's Stats what becomes of texts that are sent with this connection."""
+        from airflow_provider_sms.metrics import AirflowStats
+
+        return AirflowStats(self.sms_conn_id)
 
     def default_account(self) -> str | None:
         """Tell the App ID of `sms_default`: addresses for pushes without an account id stand for it.
@@ -131,7 +139,8 @@ class SmsHook(BaseHook):
             planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
             campaign = planner.plan()
             client, default = self.get_conn(), self.default_account
-            report = Sender(ledger, client, campaign, policy, self.log, default_account=default).send()
+            sender = Sender(ledger, client, campaign, policy, self.log, default_account=default, observer=self.observer)
+            report = sender.send()
             retention.keep(ledger, self.log)
             return report.summary()
 
@@ -142,7 +151,9 @@ class SmsHook(BaseHook):
 
         Interface document: 3.余额查询接口.
         """
-        return self.get_conn().get_balance()
+        points = self.get_conn().get_balance()
+        self.observer.balance(points)
+        return points
 
     def claim_replies(
         self,

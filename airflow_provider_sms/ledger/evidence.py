@@ -26,6 +26,7 @@ from airflow_provider_sms.ledger.schema import (
     recipient_table,
     reply_table,
 )
+from airflow_provider_sms.observing import NO_OBSERVER, Observer
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -43,6 +44,7 @@ class Found:
 
     :param pushes: how many pushes named it.
     :param objection: why it is not adopted; empty if nothing speaks against it.
+    :param phones: how many the batch holds.
     """
 
     batch_id: int
@@ -50,6 +52,7 @@ class Found:
     taskid: str
     pushes: int
     objection: str = ""
+    phones: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +83,19 @@ def look(ledger: Ledger, campaign_id: int, default_account: str | None = None) -
         return _look(ledger, connection, campaign_id, default_account)
 
 
-def adopt(ledger: Ledger, campaign_id: int, default_account: str | None = None) -> list[Found]:
+def adopt(
+    ledger: Ledger, campaign_id: int, default_account: str | None = None, observer: Observer = NO_OBSERVER
+) -> list[Found]:
     """Settle batches in doubt by what pushes say, where only one explanation is left.
 
     Only for an account that nothing but this ledger sends with: another sender's pushes would look the same.
 
     :param default_account: see `look`.
+    :param observer: is told what was adopted, and what receipts say.
     :returns: what was adopted.
     """
     # That nobody owns it is known of a push once it was looked at. Replies wait for those who know what opts out.
-    settle(ledger, None, MATCHING_SECONDS)
+    settle(ledger, None, MATCHING_SECONDS, observer)
     table = batch_table
     adopted = []
     with ledger.writing() as connection:
@@ -111,7 +117,8 @@ def adopt(ledger: Ledger, campaign_id: int, default_account: str | None = None) 
                 bring_in(connection, found.taskid)
                 adopted.append(found)
     if adopted:
-        settle(ledger, None, MATCHING_SECONDS)
+        observer.accepted(sum(found.phones for found in adopted))
+        settle(ledger, None, MATCHING_SECONDS, observer)
     return adopted
 
 
@@ -124,7 +131,7 @@ def _look(ledger: Ledger, connection: Connection, campaign_id: int, default_acco
         doubtful = _with_phones(ledger, connection, rows[start : start + _BATCHES_AT_ONCE])
         for batch, taskid, pushes in _named(connection, doubtful, default_account):
             objection = _objection(ledger, connection, batch, taskid, default_account)
-            found.append(Found(batch.row.id, batch.row.number, taskid, pushes, objection))
+            found.append(Found(batch.row.id, batch.row.number, taskid, pushes, objection, batch.row.phones))
     # Two taskIds for one batch, or one for two: each alone may be right, together they are not.
     for each in (lambda one: one.batch_id, lambda one: one.taskid):
         seen: dict[Any, list[Found]] = defaultdict(list)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from airflow_provider_sms.gateway.receipts import cause, outcome
+from airflow_provider_sms.gateway.receipts import DELIVERED, FAILED, cause, outcome
 from airflow_provider_sms.ledger import matching_sql as sql
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.matching_sql import NewPush
@@ -23,6 +23,7 @@ from airflow_provider_sms.ledger.ownership import alone, bring_in, strays
 from airflow_provider_sms.ledger.phonebook import NOBODY, Batch, Key, Phonebook
 from airflow_provider_sms.ledger.schema import Matching, batch_table, receipt_table, reply_table
 from airflow_provider_sms.ledger.tally import Phone, Tally
+from airflow_provider_sms.observing import NO_OBSERVER, Observer
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -45,10 +46,12 @@ class Matcher:
 
     :param opts_out: whether a reply's content says that its sender wants no marketing any more; None to leave replies
         to those who know.
+    :param observer: is told how many phones have got their text, or have not, once for each pass.
     """
 
-    def __init__(self, ledger: Ledger, opts_out: OptsOut | None) -> None:
+    def __init__(self, ledger: Ledger, opts_out: OptsOut | None, observer: Observer = NO_OBSERVER) -> None:
         self._ledger = ledger
+        self._observer = observer
         self._opts_out = opts_out
         self._phonebook = Phonebook()
         # The last receipt looked at: before it an index is full of what it has held.
@@ -148,15 +151,28 @@ class Matcher:
             tally = Tally(sql.verdicts(kind, connection, {phone for *_, phone in found}))
             for row, batch_id, phone in found:
                 said = outcome(row[2])
-                mark = tally.take(row[0], batch_id, phone, said, cause(row[3]) if said == "failed" else "")
+                mark = tally.take(row[0], batch_id, phone, said, cause(row[3]) if said == FAILED else "")
                 marks.setdefault(mark, []).append(row[0])
             sql.write_verdicts(kind, connection, tally.changed)
             sql.count(kind, connection, tally.counts)
             sql.mark_receipts(kind, connection, marks)
+        self._tell(tally)
         looked = sum(map(len, marks.values()))
         # With fewer than it asked for it has come to the end: next time also for what was committed late.
         self._after = rows[-1][0] if looked >= most and not unread else 0
         return looked, unread
+
+    def _tell(self, tally: Tally) -> None:
+        delivered, failed = 0, dict[str, int]()
+        for (_, _, said, why), phones in tally.counts.items():
+            if said == DELIVERED:
+                delivered += phones
+            elif said == FAILED:
+                failed[why] = failed.get(why, 0) + phones
+        if delivered:
+            self._observer.delivered(delivered)
+        for why, phones in failed.items():
+            self._observer.failed(phones, why)
 
     def _purged(self, connection: Connection, rows: Sequence[Any]) -> set[int]:
         # A batch's phones may be remembered from before.
@@ -257,13 +273,13 @@ def _opt_out(connection: Connection, ledger: Ledger, row: NewPush, phone: str) -
     opt_outs.add(connection, ledger, phone, source="reply", account=row.hint, reply_id=row.id)
 
 
-def settle(ledger: Ledger, opts_out: OptsOut | None, seconds: float = 30.0) -> None:
+def settle(ledger: Ledger, opts_out: OptsOut | None, seconds: float = 30.0, observer: Observer = NO_OBSERVER) -> None:
     """Look at pushes until nothing is new, or the time is over.
 
-    :param opts_out: see `Matcher`.
+    :param opts_out: see `Matcher`; so is `observer`.
     """
     deadline = time.monotonic() + seconds
-    matcher = Matcher(ledger, opts_out)
+    matcher = Matcher(ledger, opts_out, observer)
     with ledger.holding():
         matcher.revisit()
         while time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
 from airflow_provider_sms.gateway.categories import Category
@@ -32,6 +32,7 @@ from airflow_provider_sms.ledger.schema import (
     once_table,
     recipient_table,
 )
+from airflow_provider_sms.observing import NO_OBSERVER, Observer
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -137,26 +138,23 @@ class _Statements:
         self.check: Any = select(table.c.lease_until, clock.label("now")).where(
             own, table.c.state == BatchState.SENDING
         )
-        self.accept = (
-            update(table)
-            .where(
-                own,
-                # A person may have settled it as sent, not knowing the taskId.
-                (table.c.state != BatchState.ACCEPTED)
-                | table.c.taskid.is_(None)
-                | (table.c.taskid == bindparam("b_taskid")),
-            )
-            .values(
-                state=BatchState.ACCEPTED,
-                taskid=bindparam("b_taskid"),
-                accepted=bindparam("b_accepted"),
-                remain_point=bindparam("b_points"),
-                settled_at=clock,
-                refusal=None,
-                message=None,
-                evidence=None,
-            )
-        )
+        accepted: dict[str, Any] = {
+            "state": BatchState.ACCEPTED,
+            "taskid": bindparam("b_taskid"),
+            "accepted": bindparam("b_accepted"),
+            "remain_point": bindparam("b_points"),
+            "settled_at": clock,
+            "refusal": None,
+            "message": None,
+            "evidence": None,
+        }
+        is_accepted = table.c.state == BatchState.ACCEPTED
+        same = table.c.taskid == bindparam("b_taskid")
+        # The same step repeated, as its commit was not heard of, finds it accepted without evidence.
+        self.accept = update(table).where(own, or_(~is_accepted, and_(same, table.c.evidence.is_(None))))
+        self.accept = self.accept.values(accepted)
+        # A receipt, or a person who may not have known the taskId, has settled it as sent: that was counted.
+        self.confirm = update(table).where(own, is_accepted, or_(same, table.c.taskid.is_(None))).values(accepted)
 
 
 def _which(claim: Claim) -> dict[str, Any]:
@@ -167,12 +165,14 @@ class Outbox:
     """One campaign's batches, as one process sends them.
 
     :param owner: this process, see `owners.own_name`.
+    :param observer: is told what becomes of texts, each time the ledger has it.
     """
 
-    def __init__(self, ledger: Ledger, owner: str, campaign: Campaign) -> None:
+    def __init__(self, ledger: Ledger, owner: str, campaign: Campaign, observer: Observer = NO_OBSERVER) -> None:
         self._ledger = ledger
         self._owner = owner
         self._campaign = campaign
+        self._observer = observer
         self._statements = _Statements(ledger, owner, campaign.id)
         self.uncertain: Claim | None = None
 
@@ -225,26 +225,33 @@ class Outbox:
         taskid = storable(answer.taskid, _LONGEST_TASK_ID)
         with self._ledger.writing() as connection:
             values = {"b_taskid": taskid, "b_accepted": answer.accepted, "b_points": answer.remain_point}
-            done = connection.execute(self._statements.accept, {**_which(claim), **values})
-            if done.rowcount:
-                return
-            query = select(table.c.other_taskids, table.c.taskid).where(table.c.id == claim.batch_id)
-            row = connection.execute(query.with_for_update()).first()
-            if row is not None and taskid != row.taskid:
-                others = dict.fromkeys([*(row.other_taskids or "").split(), taskid])
-                noted = {"other_taskids": " ".join(others)}
-                connection.execute(update(table).where(table.c.id == claim.batch_id).values(noted))
-        raise SettledOtherwiseError(
-            f"Batch {claim.number}: accepted as taskId {taskid}; the ledger has gone on without this attempt."
-        )
+            values |= _which(claim)
+            is_news = connection.execute(self._statements.accept, values).rowcount > 0
+            is_settled = is_news or connection.execute(self._statements.confirm, values).rowcount > 0
+            if not is_settled:
+                query = select(table.c.other_taskids, table.c.taskid).where(table.c.id == claim.batch_id)
+                row = connection.execute(query.with_for_update()).first()
+                if row is not None and taskid != row.taskid:
+                    others = dict.fromkeys([*(row.other_taskids or "").split(), taskid])
+                    noted = {"other_taskids": " ".join(others)}
+                    connection.execute(update(table).where(table.c.id == claim.batch_id).values(noted))
+        if is_news or not is_settled:
+            # Whatever the ledger makes of it, the platform has taken it.
+            self._observer.accepted(answer.accepted)
+        if not is_settled:
+            raise SettledOtherwiseError(
+                f"Batch {claim.number}: accepted as taskId {taskid}; the ledger has gone on without this attempt."
+            )
 
     def refuse(self, claim: Claim, refusal: str, message: str) -> None:
         """Settle: the platform said no, and the batch ends with that."""
         self._settle(claim, BatchState.REFUSED, refusal, message)
+        self._observer.refused(len(claim.phones), refusal)
 
     def doubt(self, claim: Claim, refusal: str, message: str) -> None:
         """Settle: the request left, and nothing says what became of it."""
-        self._settle(claim, BatchState.IN_DOUBT, refusal, message)
+        if self._settle(claim, BatchState.IN_DOUBT, refusal, message):
+            self._observer.put_in_doubt(len(claim.phones))
 
     def release(self, claim: Claim, refusal: str | None = None, message: str | None = None) -> None:
         """Settle: nothing of this attempt was sent; the batch may be claimed again."""
@@ -299,7 +306,7 @@ class Outbox:
         :returns: what others are still sending.
         """
         table = batch_table
-        query = select(table.c.id, table.c.number, table.c.attempt, table.c.owner, table.c.lease_until)
+        query = select(*(table.c[name] for name in ("id", "number", "attempt", "owner", "lease_until", "phones")))
         query = query.where(table.c.campaign_id == self._campaign.id, table.c.state == BatchState.SENDING)
         with self._ledger.reading() as connection:
             now = self._ledger.now(connection)
@@ -310,7 +317,7 @@ class Outbox:
                 held.append(Held(row.number, row.owner, aware(row.lease_until)))
                 continue
             with self._ledger.writing() as connection:
-                connection.execute(
+                done = connection.execute(
                     update(table)
                     .where(table.c.id == row.id, table.c.attempt == row.attempt, table.c.state == BatchState.SENDING)
                     .values(
@@ -320,6 +327,8 @@ class Outbox:
                         message="The process that was sending it ended without a word.",
                     )
                 )
+            if done.rowcount:
+                self._observer.put_in_doubt(row.phones)
         return held
 
     def expire(self, message: str) -> int:
@@ -478,22 +487,28 @@ class Outbox:
             update(batch_table).where(this).values(**ended, message="No phone of it is left to send to.")
         )
 
-    def _settle(self, claim: Claim, state: BatchState, refusal: str | None, message: str | None) -> None:
+    def _settle(self, claim: Claim, state: BatchState, refusal: str | None, message: str | None) -> bool:
+        """Settle an attempt that is under way or in doubt.
+
+        :returns: whether nobody else had put it in doubt before.
+        """
         table = batch_table
-        open_states = (BatchState.SENDING, BatchState.IN_DOUBT)
+        is_in_doubt = table.c.state == BatchState.IN_DOUBT
+        # The same step repeated, as its commit was not heard of, finds its own words there.
+        is_own = or_(table.c.state == BatchState.SENDING, and_(is_in_doubt, table.c.refusal != OWNER_GONE))
+        values = {
+            "state": state,
+            "settled_at": None if state is BatchState.PLANNED else self._ledger.clock,
+            "refusal": refusal,
+            "message": None if message is None else storable(message, _LONGEST_MESSAGE),
+        }
         with self._ledger.writing() as connection:
-            done = connection.execute(
-                update(table)
-                .where(self._is(claim), table.c.state.in_(open_states))
-                .values(
-                    state=state,
-                    settled_at=None if state is BatchState.PLANNED else self._ledger.clock,
-                    refusal=refusal,
-                    message=None if message is None else storable(message, _LONGEST_MESSAGE),
-                )
-            )
-            if done.rowcount and state in (BatchState.PLANNED, BatchState.REFUSED):
+            settled = update(table).where(self._is(claim)).values(values)
+            is_news = connection.execute(settled.where(is_own)).rowcount > 0
+            is_settled = is_news or connection.execute(settled.where(is_in_doubt)).rowcount > 0
+            if is_settled and state in (BatchState.PLANNED, BatchState.REFUSED):
                 self._forget_once(connection, claim.batch_id)
+        return is_news
 
     def _forget_once(self, connection: Connection, batch_id: int) -> None:
         if self._campaign.once_scope is not None:

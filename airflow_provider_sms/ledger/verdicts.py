@@ -13,6 +13,7 @@ from airflow_provider_sms.ledger.evidence import ADOPTED
 from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, once_table
+from airflow_provider_sms.observing import NO_OBSERVER, Observer
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -21,11 +22,14 @@ RESOLVED = "resolved"
 _LONGEST_TASK_ID = 100
 
 
-def resolve_as_sent(ledger: Ledger, campaign_id: int, number: int, taskid: str | None) -> None:
+def resolve_as_sent(
+    ledger: Ledger, campaign_id: int, number: int, taskid: str | None, observer: Observer = NO_OBSERVER
+) -> None:
     """Settle a batch in doubt: the platform has taken it.
 
     :param number: the batch's.
     :param taskid: the platform's id for it; None if nobody knows.
+    :param observer: is told that it was accepted.
     :raises LedgerUsageError: the batch is not in doubt, or the taskId can not be its own.
     """
     if taskid is not None and (not taskid or len(taskid) > _LONGEST_TASK_ID or len(taskid.split()) != 1):
@@ -50,6 +54,7 @@ def resolve_as_sent(ledger: Ledger, campaign_id: int, number: int, taskid: str |
         )
         if taskid is not None:
             ownership.bring_in(connection, taskid)
+    observer.accepted(row.phones)
 
 
 def resolve_as_not_sent(ledger: Ledger, campaign_id: int, number: int) -> str:
@@ -106,9 +111,10 @@ def _caution(row: Row[Any]) -> str:
     )
 
 
-def take_back(ledger: Ledger, campaign_id: int, number: int) -> None:
+def take_back(ledger: Ledger, campaign_id: int, number: int, observer: Observer = NO_OBSERVER) -> None:
     """Put a batch back in doubt that a person or a receipt has settled as sent; its taskId is not adopted again.
 
+    :param observer: is told that it is in doubt.
     :raises LedgerUsageError: the platform itself accepted it, or it is not accepted at all.
     """
     with ledger.writing() as connection:
@@ -130,6 +136,7 @@ def take_back(ledger: Ledger, campaign_id: int, number: int) -> None:
             message="Taken back by hand: in doubt again.",
         )
         ownership.let_go(connection, row.campaign_id, row.id, row.taskid)
+    observer.put_in_doubt(row.phones)
 
 
 def _find(connection: Connection, campaign_id: int, number: int) -> Row[Any]:

@@ -102,6 +102,7 @@ class CampaignOperator(MaskedFields, BaseOperator):
             defer=self._defer_for,
             waited=waited,
             default_account=hook.default_account,
+            observer=hook.observer,
         )
         self._stop = sender.stop
         if self._is_stopped:

@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -24,7 +24,10 @@ from airflow_provider_sms.gateway.pushes import (
     read_receipt,
     read_reply,
 )
+from airflow_provider_sms.metrics import AirflowStats
+from airflow_provider_sms.observing import Observer
 from airflow_provider_sms.receiver.admission import Admission, read_rules
+from airflow_provider_sms.receiver.counting import Counting
 from airflow_provider_sms.receiver.intake import Busy, Desk, Intake
 
 Scope = MutableMapping[str, Any]
@@ -98,6 +101,7 @@ class App:
     def __init__(self, prefix: str = "/sms") -> None:
         self._prefix = prefix
         self._intake: Intake | None = None
+        self._counting: Counting | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -130,12 +134,16 @@ class App:
         intake, self._intake = self._intake, None
         if intake is not None:
             await intake.stop()
+        counting, self._counting = self._counting, None
+        if counting is not None:
+            await asyncio.to_thread(counting.close)
 
     def _running_intake(self) -> Intake:
         """The intake of this event loop and process: begun at the first request, and again after a fork."""
         intake = self._intake
         if intake is None or not intake.serves(asyncio.get_running_loop()):
-            self._intake = intake = Intake(_read_admission, _open_desk)
+            self._counting = counting = Counting(AirflowStats())
+            self._intake = intake = Intake(_read_admission, partial(_open_desk, counting))
         return intake
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
@@ -144,6 +152,12 @@ class App:
         route = route_of(scope["path"], scope.get("root_path", ""), self._prefix)
         if route.interface == "health":
             return WELL if intake.is_well else UNWELL
+        answer = await self._answer_push(intake, route, scope, receive)
+        if answer is not OK and answer is not None and self._counting is not None:
+            self._counting.turned_away(1, answer.status)
+        return answer
+
+    async def _answer_push(self, intake: Intake, route: Route, scope: Scope, receive: Receive) -> Answer | None:
         admission = intake.admission
         if admission is None:
             await intake.settled()
@@ -280,8 +294,8 @@ def _read_admission() -> Admission:
     return Admission(read_rules())
 
 
-def _open_desk() -> Desk:
+def _open_desk(observer: Observer) -> Desk:
     # Only now: whoever merely mounts the app needs no database.
     from airflow_provider_sms.receiver.desk import LedgerDesk
 
-    return LedgerDesk()
+    return LedgerDesk(observer)

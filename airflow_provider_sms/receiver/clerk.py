@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_sms.ledger.inbox import Inbox
 from airflow_provider_sms.ledger.matching import Matcher
+from airflow_provider_sms.observing import NO_OBSERVER
 
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.opt_outs import OptOutWords
     from airflow_provider_sms.ledger.database import Ledger
+    from airflow_provider_sms.observing import Observer
 
 # Pushes are matched as soon as it is quiet, and before that so many at once, at least every so many seconds.
 LOOKED_AT_ONCE = 1_000
@@ -52,11 +54,12 @@ class Steps:
     """The work itself, slice by slice.
 
     :param ledger: one that this thread holds.
+    :param observer: is told what receipts say.
     """
 
-    def __init__(self, ledger: Ledger, words: OptOutWords) -> None:
+    def __init__(self, ledger: Ledger, words: OptOutWords, observer: Observer = NO_OBSERVER) -> None:
         self._inbox = Inbox(ledger, words.are_in)
-        self._matcher = Matcher(ledger, words.are_in)
+        self._matcher = Matcher(ledger, words.are_in, observer)
         # At least one look, at what was there before.
         self._stored, self._looked = 1, 0
         self._looked_at = self._looking_took = self._revisited_at = 0.0
@@ -108,11 +111,12 @@ class Beside:
     """The work on a thread of its own, for a database that lets one write beside the other.
 
     :param ledger: of this thread alone; it is closed in the end.
+    :param observer: see `Steps`.
     """
 
-    def __init__(self, ledger: Ledger, words: OptOutWords) -> None:
+    def __init__(self, ledger: Ledger, words: OptOutWords, observer: Observer = NO_OBSERVER) -> None:
         self._ledger = ledger
-        self._steps = Steps(ledger, words)
+        self._steps = Steps(ledger, words, observer)
         self._leaving = threading.Event()
         self._is_called = threading.Event()
         self._thread: threading.Thread | None = None

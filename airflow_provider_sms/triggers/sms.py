@@ -103,7 +103,7 @@ class SmsBalanceTrigger(BaseTrigger):
                 error, wait = account.error, accounts.seconds_left(account, interval)
             else:
                 balances = shared_question(("balance", *_identity(account.result)))
-                balance = await balances.ask(partial(_get_balance, account.result), interval)
+                balance = await balances.ask(partial(_get_balance, account.result, self.sms_conn_id), interval)
                 if balance.result is not None and balance.result >= self.min_balance:
                     yield TriggerEvent({"status": "enough", "balance": balance.result})
                     return
@@ -410,12 +410,15 @@ def _identity(account: Account) -> tuple[str, ...]:
     return account.app_id, account.app_key, account.base_url, account.proxy or ""
 
 
-async def _get_balance(account: Account) -> int:
-    return await asyncio.to_thread(_get_balance_once, account)
+async def _get_balance(account: Account, conn_id: str) -> int:
+    return await asyncio.to_thread(_get_balance_once, account, conn_id)
 
 
-def _get_balance_once(account: Account) -> int:
+def _get_balance_once(account: Account, conn_id: str) -> int:
     from airflow_provider_sms.gateway.client import SmsClient
+    from airflow_provider_sms.metrics import AirflowStats
 
     with SmsClient(account) as client:
-        return client.get_balance()
+        points = client.get_balance()
+    AirflowStats(conn_id).balance(points)
+    return points

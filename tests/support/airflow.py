@@ -58,9 +58,9 @@ def put_dag(source: Path) -> Path:
     return Path(shutil.copy(source, folder))
 
 
-def load_dag(file: Path) -> Any:
-    """Run a DAG file as Airflow would, and return its `dag`."""
-    return runpy.run_path(str(file))["dag"]
+def load_dag(file: Path, name: str = "dag") -> Any:
+    """Run a DAG file as Airflow would, and return its `dag`, or what it calls otherwise."""
+    return runpy.run_path(str(file))[name]
 
 
 def run_dag(file: Path, conf: dict[str, Any] | None = None) -> Any:

@@ -17,6 +17,7 @@ from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
 from airflow_provider_sms.ledger.schema import batch_table, recipient_table
 from airflow_provider_sms.ledger.views import Report
+from airflow_provider_sms.observing import NO_OBSERVER, Observer
 from airflow_provider_sms.planning import Planner, Try, begin, make_order
 from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import Sender
@@ -81,6 +82,7 @@ class Campaigns:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("campaigns"))
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     pauses: list[float] = field(default_factory=list)
+    observer: Observer = NO_OBSERVER
 
     def run(
         self,
@@ -120,6 +122,7 @@ class Campaigns:
             defer=defer,
             waited=waited,
             default_account=default_account,
+            observer=self.observer,
             now=lambda: self.now,
         )
         before_sending(sender)
