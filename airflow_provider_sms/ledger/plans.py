@@ -37,7 +37,7 @@ _DISCARDED_AT_ONCE = 50_000
 AFTER_PLAN = "after plan"
 IN_ANOTHER_INSTANCE = "in another instance"
 # A phone that was left out for one of these is known to the plan all the same.
-_KNOWN = (AFTER_PLAN, IN_ANOTHER_INSTANCE, Reason.OPTED_OUT.value)
+_KNOWN = (AFTER_PLAN, IN_ANOTHER_INSTANCE, Reason.OPTED_OUT.value, Reason.FREQUENCY_CAP.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Terms:
     :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
     :param batch_size: phones in one request.
     :param category: what kind of text it is.
+    :param guards: what keeps it from going out as it is, as JSON data.
+    :param opens_at: when the first text may go out, if not yet, aware: `valid_for` counts from then.
     """
 
     content: str = field(repr=False)
@@ -58,6 +60,8 @@ class Terms:
     valid_for: timedelta
     batch_size: int
     category: str | None = None
+    guards: Mapping[str, object] = field(default_factory=dict)
+    opens_at: datetime | None = None
 
     def differences(self, stored: Campaign) -> list[str]:
         """Name what differs from a stored plan and matters to those who are texted."""
@@ -79,6 +83,7 @@ class Campaign:
 
     id: int
     name: str
+    namespace: str
     key_hash: str | None
     sender: str | None
     planned_at: datetime | None
@@ -131,7 +136,7 @@ class Plans:
         with self._ledger.writing() as connection:
             head = self._head(connection, key)
             digest = text_hash(terms.content)
-            start = terms.send_time or aware(head["created_at"])
+            start = terms.send_time or terms.opens_at or aware(head["created_at"])
             result = connection.execute(
                 insert(campaign_table).values(
                     **head,
@@ -142,6 +147,7 @@ class Plans:
                     send_time=naive(terms.send_time),
                     valid_until=naive(start + terms.valid_for),
                     once_scope=key.once_scope(digest),
+                    guards=json.dumps(dict(terms.guards)) if terms.guards else None,
                 )
             )
             (campaign_id,) = result.inserted_primary_key or (0,)
@@ -487,6 +493,7 @@ def _campaign(row: Row[Any]) -> Campaign:
     return Campaign(
         id=row.id,
         name=row.name,
+        namespace=row.namespace,
         key_hash=row.key_hash,
         sender=sender,
         planned_at=aware(row.planned_at),
