@@ -19,6 +19,7 @@ from airflow_provider_sms.gateway.errors import (
     HoursError,
     InputError,
     MaxPointsError,
+    MinBalanceError,
     PhonesError,
     RefusedError,
     SendTimeError,
@@ -255,7 +256,7 @@ class Planner:
         return False
 
     def _carry_on(self, plans: Plans, stored: Campaign) -> None:
-        self._check_terms(stored)
+        self.check_terms(stored)
         sieve = phone_list.Sieve()
         try:
             for chunk in self._progressing(self.read(), sieve):
@@ -267,7 +268,11 @@ class Planner:
             return
         self._report_changed_phones(plans, stored, sieve)
 
-    def _check_terms(self, stored: Campaign) -> None:
+    def check_terms(self, stored: Campaign) -> None:
+        """See that a stored plan is what is to be sent, or may go on although it is not.
+
+        :raises PlanChangedError: neither.
+        """
         changed = self.order.terms.differences(stored)
         if changed and self.policy.on_changed is OnChanged.FAIL:
             raise PlanChangedError(
@@ -317,7 +322,7 @@ class Planner:
         if campaign.id != draft.id:
             # Another try's plan stands: it says the same, or it has begun in the meantime.
             plans.discard(draft)
-            self._check_terms(campaign)
+            self.check_terms(campaign)
             self._report_changed_phones(plans, campaign, sieve)
         plans.discard_drafts(self.key)
         if sieve.counted():
@@ -373,6 +378,19 @@ class Planner:
 def cap_of(guards: Guards) -> frequency.Cap | None:
     """How many texts a phone may get; None for any number."""
     return None if guards.max_per_phone is None else frequency.Cap(guards.max_per_phone, guards.per)
+
+
+def check_balance(balance: int, points: int, least: int) -> None:
+    """See that enough points are left once everything is sent.
+
+    :param points: what is left to send costs.
+    :raises MinBalanceError: they are not; the message says all three numbers.
+    """
+    if balance - points < least:
+        raise MinBalanceError(
+            f"min_balance_after: the account has {balance} points and what is left to send costs {points}: "
+            f"{balance - points} would be left, and {least} shall be. Nothing was sent now."
+        )
 
 
 def outside(hours: Hours, now: datetime) -> HoursError:

@@ -21,7 +21,6 @@ from airflow_provider_sms.gateway.errors import (
     AccountDailyCapError,
     HttpTooManyError,
     InDoubtError,
-    MinBalanceError,
     PhoneDailyCapError,
     PhoneRefusedError,
     PhoneTooOftenError,
@@ -39,7 +38,7 @@ from airflow_provider_sms.ledger.outbox import Answer, Claim, ClaimLostError, He
 from airflow_provider_sms.ledger.owners import new_claimant, own_name
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.ledger.views import Report
-from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log, cap_of, outside
+from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log, cap_of, check_balance, outside
 from airflow_provider_sms.policy import OnExpired, OnInDoubt, OnPhoneRefused, Policy
 
 if TYPE_CHECKING:
@@ -454,12 +453,7 @@ class Sender:
         if not report.not_sent:
             return
         balance = self._ask_balance(report)
-        if balance - report.points_left < least:
-            raise MinBalanceError(
-                f"min_balance_after: the account has {balance} points; what is left to send costs "
-                f"{report.points_left}, so {balance - report.points_left} would be left, and {least} shall be. Nothing "
-                "was sent now."
-            )
+        check_balance(balance, report.points_left, least)
         self._log.info("The account has %d points; to send what is left costs %d.", balance, report.points_left)
         self._is_balance_checked = True
 
