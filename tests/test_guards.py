@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.errors import (
+    AnswerLostError,
     BalanceTooLowError,
     CredentialsError,
     HoursError,
@@ -29,12 +30,17 @@ from airflow_provider_sms.sending import CampaignError
 from tests.support.campaigns import PHONES, TEXT, Campaigns, Deferred, Platform, defer
 
 DAY = Guards()
+LONG_AGO = datetime(2020, 1, 1)  # noqa: DTZ001 - as the ledger keeps it
 
 
-def at(clock: str, day: int = 31) -> datetime:
-    """A time in January 2030, Beijing."""
+# The ledger goes by its own clock, so that these are the days around today, Beijing.
+TODAY = datetime.now(BEIJING).replace(second=0, microsecond=0)
+
+
+def at(clock: str, day: int = 1) -> datetime:
+    """A time in Beijing; tomorrow's if nothing else is said."""
     hour, minute = map(int, clock.split(":"))
-    return datetime(2030, 1, day, hour, minute, tzinfo=BEIJING).astimezone(UTC)
+    return (TODAY + timedelta(days=day)).replace(hour=hour, minute=minute).astimezone(UTC)
 
 
 def row(ledger: Ledger) -> Any:
@@ -78,7 +84,7 @@ def test_what_suits_a_category_is_the_default_and_what_is_said_counts_for_all() 
 
 class TestSendingHours:
     def test_in_them_it_goes_out_at_once(self, campaigns: Campaigns, ledger: Ledger) -> None:
-        campaigns.now, platform = at("20:59"), Platform()
+        campaigns.now, platform = at("20:59", 0), Platform()
         report = campaigns.run(platform, category="marketing", guards=DAY)
         assert (report.accepted, platform.send_times) == (10, [None] * 5)
         assert report.summary()["guards"] == {
@@ -91,7 +97,7 @@ class TestSendingHours:
     def test_outside_them_it_leaves_the_process_and_no_wait_is_used_up(
         self, campaigns: Campaigns, ledger: Ledger
     ) -> None:
-        campaigns.now, platform = at("22:00", 30), Platform()
+        campaigns.now, platform = at("22:00", 0), Platform()
         with pytest.raises(Deferred) as left:
             campaigns.run(
                 platform, category="marketing", guards=DAY, defer=defer, waited=7.0, max_wait=timedelta(seconds=9)
@@ -102,7 +108,7 @@ class TestSendingHours:
         assert heading.waits_until == at("08:00")
 
     def test_the_time_to_send_counts_from_when_they_begin(self, campaigns: Campaigns, ledger: Ledger) -> None:
-        campaigns.now, platform = at("22:00", 30), Platform()
+        campaigns.now, platform = at("22:00", 0), Platform()
         again: dict[str, Any] = {"category": "marketing", "guards": DAY, "valid_for": timedelta(hours=1)}
         with pytest.raises(Deferred):
             campaigns.run(platform, defer=defer, **again)
@@ -115,55 +121,58 @@ class TestSendingHours:
         assert campaigns.run(platform, **again).accepted == 10
         assert platform.send_times == [None] * 5
 
-    def test_a_campaign_that_runs_into_the_evening_goes_on_in_the_morning(self, campaigns: Campaigns) -> None:
-        campaigns.now, campaigns.time_passes = at("20:59", 30), True
+    def test_a_campaign_that_runs_into_the_evening_goes_on_in_the_morning(
+        self, campaigns: Campaigns, ledger: Ledger
+    ) -> None:
+        campaigns.now, campaigns.time_passes = at("20:59", 0), True
 
         def evening(platform: Platform) -> None:
-            campaigns.now = at("21:00", 30)
+            campaigns.now = at("21:00", 0)
 
         platform = Platform(None, evening)
-        report = campaigns.run(platform, category="marketing", guards=DAY, valid_for=timedelta(minutes=30))
+        report = campaigns.run(platform, category="marketing", guards=DAY)
         assert report.accepted == 10
+        assert row(ledger).valid_until == at("08:00", 2).replace(tzinfo=None)
         assert campaigns.now >= at("08:00")
         assert sum(campaigns.pauses) >= 11 * 3600
 
     def test_a_campaign_of_which_nothing_is_left_waits_for_nothing(self, campaigns: Campaigns) -> None:
-        campaigns.now, platform = at("20:00", 30), Platform()
+        campaigns.now, platform = at("20:00", 0), Platform()
         first = campaigns.run(platform, category="marketing", guards=DAY)
         campaigns.now = at("03:00")
         assert campaigns.run(platform, category="marketing", guards=DAY) == first
 
     def test_in_doubt_is_not_sent_again_at_three_in_the_night(self, campaigns: Campaigns) -> None:
-        from airflow_provider_sms.gateway.errors import AnswerLostError
-
-        campaigns.now, platform = at("20:00", 30), Platform(AnswerLostError("lost"))
+        campaigns.now, platform = at("20:00", 0), Platform(AnswerLostError("lost"))
         with pytest.raises(CampaignError):
             campaigns.run(platform, PHONES[:2], category="marketing", guards=DAY)
-        campaigns.change_batches(lease_until=datetime(2020, 1, 1))
+        campaigns.change_batches(lease_until=LONG_AGO)
         campaigns.now = at("03:00")
         with pytest.raises(Deferred):
             campaigns.run(platform, PHONES[:2], category="marketing", guards=DAY, on_in_doubt="resend", defer=defer)
         assert len(platform.requests) == 1
 
     def test_nor_is_what_was_too_late(self, campaigns: Campaigns) -> None:
-        campaigns.now, platform = at("20:00", 29), Platform(BalanceTooLowError("no points"))
+        campaigns.now, platform = at("20:00", -1), Platform(BalanceTooLowError("no points"))
         with pytest.raises(CampaignError):
             campaigns.run(platform, category="marketing", guards=DAY)
-        campaigns.now = at("03:00")
+        campaigns.now = at("03:00", 3)
+        with pytest.raises(CampaignError, match="too late"):
+            campaigns.run(platform, category="marketing", guards=DAY)
         with pytest.raises(Deferred):
             campaigns.run(platform, category="marketing", guards=DAY, on_expired="send_now", defer=defer)
         assert len(platform.requests) == 1
 
     def test_schedule_has_the_platform_wait(self, campaigns: Campaigns, ledger: Ledger) -> None:
-        campaigns.now, platform = at("22:00", 30), Platform()
+        campaigns.now, platform = at("22:00", 0), Platform()
         guards = Guards(outside_hours="schedule")  # type: ignore[arg-type]
         report = campaigns.run(platform, category="marketing", guards=guards)
         assert platform.send_times == [at("08:00")] * 5
-        assert report.summary()["scheduledFor"] == "2030-01-31T08:00:00+08:00"
+        assert report.summary()["scheduledFor"] == at("08:00").astimezone(BEIJING).isoformat()
         # Receipts are waited for from then on.
         assert targets.campaign(ledger, report.campaign, "").send_time == at("08:00")
         assert targets.batches(ledger, report.task_ids).send_time == at("08:00")
-        campaigns.now = at("12:00")
+        campaigns.now = at("12:00", 0)
         assert campaigns.run(platform, category="marketing", guards=guards) == report
 
     def test_shortly_before_they_begin_it_is_scheduled_half_an_hour_later(self, campaigns: Campaigns) -> None:
@@ -181,9 +190,9 @@ class TestSendingHours:
 
     def test_fail_ends_what_runs_into_the_evening_for_good(self, campaigns: Campaigns) -> None:
         def evening(platform: Platform) -> None:
-            campaigns.now = at("21:00")
+            campaigns.now = at("21:00", 0)
 
-        campaigns.now, platform = at("20:59"), Platform(evening)
+        campaigns.now, platform = at("20:59", 0), Platform(evening)
         guards = Guards(outside_hours="fail")  # type: ignore[arg-type]
         with pytest.raises(CampaignError, match="sending_hours: ") as error:
             campaigns.run(platform, category="marketing", guards=guards)
@@ -191,9 +200,9 @@ class TestSendingHours:
         assert [batch.state for batch in campaigns.batches()] == [BatchState.ACCEPTED, *[BatchState.PLANNED] * 4]
 
     def test_a_send_time_outside_them_is_a_mistake(self, campaigns: Campaigns) -> None:
-        campaigns.now, platform = at("12:00"), Platform()
-        with pytest.raises(SendTimeError, match="send_time: 2030-01-31 21:30 Beijing time is outside"):
-            campaigns.run(platform, category="marketing", guards=DAY, send_time=at("21:30"))
+        campaigns.now, platform = at("12:00", 0), Platform()
+        with pytest.raises(SendTimeError, match="send_time: .* 21:30 Beijing time is outside"):
+            campaigns.run(platform, category="marketing", guards=DAY, send_time=at("21:30", 0))
         campaigns.now = at("03:00")
         campaigns.run(platform, PHONES[:2], category="marketing", guards=DAY, send_time=at("08:30"))
         assert platform.send_times == [at("08:30")]
@@ -262,7 +271,7 @@ class TestMinBalanceAfter:
 
 class TestOptOutWording:
     def test_marketing_gets_it_and_is_charged_for_it(self, campaigns: Campaigns, ledger: Ledger) -> None:
-        campaigns.now, platform = at("12:00"), Platform()
+        campaigns.now, platform = at("12:00", 0), Platform()
         content = "【云通信】" + "好" * 60
         report = campaigns.run(platform, content=content, category="marketing", guards=DAY)
         assert row(ledger).content == content + "拒收请回复R"
@@ -271,27 +280,28 @@ class TestOptOutWording:
         assert campaigns.run(platform, content=content, category="marketing", guards=DAY) == report
 
     def test_a_text_that_says_it_in_its_own_way_stays_as_it_is(self, campaigns: Campaigns, ledger: Ledger) -> None:
-        campaigns.now = at("12:00")
+        campaigns.now = at("12:00", 0)
         report = campaigns.run(Platform(), content=TEXT + ",回TD退订", category="marketing", guards=DAY)
         assert row(ledger).content == TEXT + ",回TD退订"
         assert report.guards["optOutWording"] == "present"
 
     def test_it_can_be_required(self, campaigns: Campaigns) -> None:
-        campaigns.now, platform = at("12:00"), Platform()
+        campaigns.now, platform = at("12:00", 0), Platform()
         guards = Guards(opt_out_wording="require")
         with pytest.raises(TextError, match=r"^content: the text does not say how to opt out, such as 拒收请回复R"):
             campaigns.run(platform, category="marketing", guards=guards)
         assert platform.requests == []
 
     def test_a_text_that_is_too_long_with_it_says_so(self, campaigns: Campaigns) -> None:
-        with pytest.raises(TextError, match="502 characters .* with 拒收请回复R, which was added"):
+        with pytest.raises(TextError, match="501 characters .* with 拒收请回复R, which was added"):
             campaigns.run(Platform(), content="【云通信】" + "好" * 490, category="marketing", guards=DAY)
 
 
 def test_the_log_says_what_is_waited_for(campaigns: Campaigns, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    campaigns.now = at("22:00", 30)
+    campaigns.now = at("22:00", 0)
     with pytest.raises(Deferred):
         campaigns.run(Platform(), category="marketing", guards=DAY, defer=defer)
-    said = "Outside the sending hours, 08:00-21:00: waiting until 2030-01-31 08:00 Beijing time."
+    opens = f"{at('08:00').astimezone(BEIJING):%Y-%m-%d} 08:00"
+    said = f"Outside the sending hours, 08:00-21:00: waiting until {opens} Beijing time."
     assert said in caplog.messages
