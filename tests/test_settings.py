@@ -56,6 +56,8 @@ def test_an_untouched_airflow_has_the_defaults() -> None:
     assert settings.retention_days() is None
     assert settings.push_tokens() == settings.allowed_networks() == settings.trusted_proxies() == ()
     assert settings.path_tokens() is False
+    assert settings.dry_run() is False
+    assert settings.point_price() is None
 
 
 def test_what_stands_around_a_value_is_not_part_of_it(set_option: SetOption) -> None:
