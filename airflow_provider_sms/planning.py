@@ -5,6 +5,7 @@ Joins gateway and ledger; knows no Airflow.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from dataclasses import dataclass, field, replace
@@ -257,6 +258,8 @@ class Planner:
 
     def _carry_on(self, plans: Plans, stored: Campaign) -> None:
         self.check_terms(stored)
+        if (guards := self.order.terms.guards) != json.loads(stored.guards or "{}"):
+            plans.note_guards(stored, guards)
         sieve = phone_list.Sieve()
         try:
             for chunk in self._progressing(self.read(), sieve):

@@ -417,10 +417,11 @@ class Sender:
         """The sending hours are over: nothing is claimed until they begin, or nothing more at all."""
         assert self._hours is not None  # noqa: S101 - for the types
         now = self._now()
-        if self._guards.outside_hours is OutsideHours.FAIL:
-            self._end(outside(self._hours, now))
         with worker.round.lock:
+            is_first = worker.round.opens_at is None
             worker.round.opens_at = self._hours.next_open(now)
+        if is_first and self._guards.outside_hours is OutsideHours.FAIL:
+            self._end(outside(self._hours, now))
         worker.round.over.set()
         return False
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.ledger.database import Ledger, naive
-from airflow_provider_sms.ledger.schema import ledger_table, texted_table
+from airflow_provider_sms.ledger.schema import texted_table
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -91,12 +91,25 @@ _REACHED_IN = (
 )
 
 
-def hold(connection: Connection) -> None:
-    """Let nobody else with a cap look before this transaction has noted what it sends.
+def hold(connection: Connection, scope: str) -> None:
+    """Let nobody else with a cap look before this transaction has noted what it sends; before any other lock of it.
 
     SQLite has one writer at a time anyway.
     """
-    connection.execute(select(ledger_table.c.id).with_for_update())
+    match connection.dialect.name:
+        case "postgresql":
+            connection.exec_driver_sql(
+                "SELECT pg_advisory_xact_lock(hashtext('airflow-provider-sms frequency'), hashtext(%s))", (scope,)
+            )
+        case "mysql":
+            # A row of nobody's, which stays.
+            connection.exec_driver_sql(_NOBODY, (scope,))
+
+
+_NOBODY = (
+    "INSERT INTO sms_texted (scope, phone, texted_at, batch_id) VALUES (%s, '', '2000-01-01', 0) "
+    "ON DUPLICATE KEY UPDATE batch_id = 0"
+)
 
 
 def note(

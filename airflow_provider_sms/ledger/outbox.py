@@ -445,6 +445,8 @@ class Outbox:
         )
         if not won.rowcount:
             return None
+        if self._cap is not None:
+            frequency.hold(connection, self._scope)
         span = {"b_first": row.first_position, "b_last": row.last_position}
         found: dict[str, int] = dict(connection.execute(self._statements.phones, span).all())
         if self._campaign.category == Category.MARKETING:
@@ -454,7 +456,6 @@ class Outbox:
         when = naive(send_time) or row.now
         if self._cap is not None and found:
             # Another campaign may have texted them since the plan.
-            frequency.hold(connection)
             enough = frequency.reached(connection, self._scope, found, self._cap, when, row.id)
             found = self._left_out(connection, row.id, found, enough, Reason.FREQUENCY_CAP.value)
         if self._campaign.once_scope is not None and found:

@@ -97,6 +97,7 @@ class Campaign:
     excluded: dict[str, int]
     fingerprint: str | None
     once_scope: str | None
+    guards: str | None = None
 
 
 class Plans:
@@ -219,6 +220,13 @@ class Plans:
             store_recipients(
                 self._ledger, connection, campaign.id, first, phones, dict.fromkeys(range(len(phones)), AFTER_PLAN)
             )
+
+    def note_guards(self, campaign: Campaign, guards: Mapping[str, object]) -> None:
+        """Keep what now holds a campaign back, where a later try has changed that."""
+        table = campaign_table
+        with self._ledger.writing() as connection:
+            values = {"guards": json.dumps(dict(guards)) if guards else None}
+            connection.execute(update(table).where(table.c.id == campaign.id).values(values))
 
     def _take(self, draft: Any) -> bool:
         """Make somebody's draft one's own, unless it has been carried on with: whoever wakes up finds it gone."""
@@ -479,7 +487,7 @@ def _take_back(connection: Connection, campaign_id: int) -> bool:
 
 
 def _says_the_same(current: Row[Any], ours: Row[Any], fingerprint: str) -> bool:
-    names = ("content_hash", "category", "send_time")
+    names = ("content_hash", "category", "send_time", "guards")
     return current.fingerprint == fingerprint and all(getattr(current, name) == getattr(ours, name) for name in names)
 
 
@@ -507,4 +515,5 @@ def _campaign(row: Row[Any]) -> Campaign:
         excluded=json.loads(row.excluded or "{}"),
         fingerprint=row.fingerprint,
         once_scope=row.once_scope,
+        guards=row.guards,
     )
