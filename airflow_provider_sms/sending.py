@@ -11,7 +11,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -257,7 +257,7 @@ class Sender:
             message = str(late)
             self._steadily(lambda: worker.outbox.expire(message))
             return False
-        if send_time is None and self._hours is not None and not self._hours.contain(self._now()):
+        if send_time is None and self._is_closed():
             if not self._steadily(worker.outbox.states).get(BatchState.PLANNED):
                 return False
             if self._guards.outside_hours is not OutsideHours.SCHEDULE:
@@ -266,6 +266,12 @@ class Sender:
         claim = self._claim(worker.outbox, send_time)
         if claim is None:
             return False
+        if self._campaign.send_time is None and self._is_closed():
+            # The ledger may have been away for a while.
+            if self._guards.outside_hours is not OutsideHours.SCHEDULE:
+                self._settle(claim, lambda: worker.outbox.release(claim), _NOT_SENT)
+                return self._close(worker)
+            send_time = self._schedule(worker.outbox)
         self._post(worker, claim, send_time)
         return True
 
@@ -406,12 +412,15 @@ class Sender:
 
     # The guards: looked at before every claim, and before the first.
 
+    def _is_closed(self) -> bool:
+        return self._hours is not None and not self._hours.contain(self._now())
+
     def _opens_at(self) -> datetime | None:
         """When the sending hours begin, if nothing can be claimed before that."""
-        now = self._now()
-        if self._hours is None or self._campaign.send_time is not None or self._hours.contain(now):
+        is_scheduled = self._campaign.send_time is not None or self._guards.outside_hours is OutsideHours.SCHEDULE
+        if self._hours is None or is_scheduled or not self._is_closed():
             return None
-        return None if self._guards.outside_hours is OutsideHours.SCHEDULE else self._hours.next_open(now)
+        return self._hours.next_open(self._now())
 
     def _close(self, worker: _Worker) -> bool:
         """The sending hours are over: nothing is claimed until they begin, or nothing more at all."""
@@ -437,9 +446,12 @@ class Sender:
 
     def _wait_for_hours(self, opens_at: datetime) -> None:
         """Wait until the sending hours begin, however long that is: it is no failure, and uses up no time to send."""
-        if self._is_stopped:
+        if self._is_stopped or self._guards.outside_hours is OutsideHours.FAIL:
             return
-        self._steadily(lambda: self._outbox.put_off(opens_at, opens_at + self._policy.valid_for))
+        valid_until = opens_at + self._policy.valid_for
+        self._steadily(lambda: self._outbox.put_off(opens_at, valid_until))
+        if self._campaign.valid_until is not None and self._campaign.valid_until < valid_until:
+            self._campaign = replace(self._campaign, valid_until=valid_until)
         seconds = (opens_at - self._now()).total_seconds()
         self._log.info("Outside the sending hours, %s: waiting until %s.", self._hours, _beijing(opens_at))
         if seconds > IN_PLACE and self._defer is not None:
@@ -548,6 +560,11 @@ class Sender:
         due = [row for row in self._outbox.in_doubt() if row.id not in self._resent and row.resends < MOST_RESENDS]
         if not due:
             return False
+        if (opens_at := self._opens_at()) is not None:
+            # Until then they stay in doubt, for everybody to see.
+            self._wait_for_hours(opens_at)
+            if self._is_stopped or self._is_closed():
+                return False
         latest = max(row.lease_until for row in due).replace(tzinfo=UTC)
         seconds = (latest - self._outbox.database_time()).total_seconds()
         if seconds > 0:

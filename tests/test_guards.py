@@ -25,11 +25,13 @@ from airflow_provider_sms.gateway.times import BEIJING
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger import targets, views
 from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.schema import BatchState, campaign_table
 from airflow_provider_sms.sending import CampaignError
 from tests.support.campaigns import PHONES, TEXT, Campaigns, Deferred, Platform, defer
 
 DAY = Guards()
+HOUR = timedelta(hours=1)
 LONG_AGO = datetime(2020, 1, 1)  # noqa: DTZ001 - as the ledger keeps it
 
 
@@ -136,6 +138,33 @@ class TestSendingHours:
         assert campaigns.now >= at("08:00")
         assert sum(campaigns.pauses) >= 11 * 3600
 
+    def test_the_evening_may_come_while_a_batch_is_claimed(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = Outbox.claim
+
+        def until_nine(self: Outbox, *arguments: Any) -> Any:
+            claim = real(self, *arguments)
+            campaigns.now = at("21:00", 0)
+            return claim
+
+        monkeypatch.setattr(Outbox, "claim", until_nine)
+        campaigns.now, platform = at("20:59", 0), Platform()
+        with pytest.raises(Deferred):
+            campaigns.run(platform, category="marketing", guards=DAY, defer=defer)
+        assert platform.requests == []
+        assert {batch.state for batch in campaigns.batches()} == {BatchState.PLANNED}
+
+    def test_in_place_too_the_time_to_send_counts_from_the_morning(self, campaigns: Campaigns) -> None:
+        campaigns.now, campaigns.time_passes = at("20:59", 0), True
+
+        def evening(platform: Platform) -> None:
+            campaigns.now = at("21:00", 0)
+
+        soon = 2 * HOUR + (at("20:59", 0) - datetime.now(UTC))
+        report = campaigns.run(Platform(evening), category="marketing", guards=DAY, valid_for=max(soon, HOUR))
+        assert report.accepted == 10
+
     def test_a_campaign_of_which_nothing_is_left_waits_for_nothing(self, campaigns: Campaigns) -> None:
         campaigns.now, platform = at("20:00", 0), Platform()
         first = campaigns.run(platform, category="marketing", guards=DAY)
@@ -151,6 +180,10 @@ class TestSendingHours:
         with pytest.raises(Deferred):
             campaigns.run(platform, PHONES[:2], category="marketing", guards=DAY, on_in_doubt="resend", defer=defer)
         assert len(platform.requests) == 1
+        assert [batch.state for batch in campaigns.batches()] == [BatchState.IN_DOUBT]
+        campaigns.now = at("08:00")
+        report = campaigns.run(platform, PHONES[:2], category="marketing", guards=DAY, on_in_doubt="resend")
+        assert report.accepted == 2
 
     def test_nor_is_what_was_too_late(self, campaigns: Campaigns) -> None:
         campaigns.now, platform = at("20:00", -1), Platform(BalanceTooLowError("no points"))

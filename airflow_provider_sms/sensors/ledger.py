@@ -75,7 +75,7 @@ class LedgerSensor(BaseSensorOperator):
             except XComNotFound:
                 if not _is_from_dry_run(parent.batch_id, context):
                     raise
-                parent.batch_id, self._was_dry_run = None, True
+                parent.batch_id, parent._was_dry_run = None, True
         super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
