@@ -12,7 +12,7 @@ PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-live crash hostile lint format airflow test-matrix bench-imports bench-others bench-campaign bench-receiver bench-waiting \
-	bench-deliveries locks clean python
+	bench-deliveries bench-guards locks clean python
 
 help: ## show this list
 	@echo "make …"
@@ -66,6 +66,9 @@ bench-waiting: $(VENV)/ready ## count what 10,000 waiting tasks ask of ledger an
 
 bench-deliveries: $(VENV)/ready ## time the delivery counts of 1,000,000 phones, and matching
 	@$(RUN) -m benchmarks.deliveries $(ARGS)
+
+bench-guards: $(VENV)/ready ## compare plans with and without a cap on texts per phone (ARGS="--phones 1000000 --runs 1")
+	@$(RUN) -m benchmarks.guards $(ARGS)
 
 locks: python ## renew the locks after a change of their inputs (UPGRADE=1: to the newest releases); needs uv
 	@$(PYTHON) -m scripts.locks --uv "$(UV)" $(if $(UPGRADE),--upgrade)

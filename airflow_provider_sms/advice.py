@@ -48,7 +48,7 @@ def needs(heading: Heading, standing: Standing) -> str:
     if heading.planned_at is None:
         return "" if heading.lease_until > standing.now else "no plan"
     if standing.phones(BatchState.PLANNED):
-        return "left over"
+        return "" if _waits(heading, standing) else "left over"
     if any(part.state is BatchState.REFUSED and not _is_singled_out(part) for part in standing.parts):
         return "refused"
     return "expired" if standing.phones(BatchState.EXPIRED) else ""
@@ -146,6 +146,13 @@ def _about_no_plan(heading: Heading, standing: Standing) -> Iterator[Advice]:
 def _about_left_over(heading: Heading, standing: Standing) -> Iterator[Advice]:
     if any(not each.is_over for each in standing.under_way):
         return
+    if _waits(heading, standing) and heading.waits_until is not None:
+        yield Advice(
+            f"Outside the sending hours: {standing.phones(BatchState.PLANNED)} phones wait until "
+            f"{heading.waits_until.astimezone(BEIJING):%Y-%m-%d %H:%M} Beijing time.",
+            f"Wait. If its task has ended meanwhile, {carry_on(heading)} then.",
+        )
+        return
     # With another trouble beside it the task has failed for good.
     is_alone = not standing.phones(BatchState.IN_DOUBT, BatchState.REFUSED, BatchState.EXPIRED)
     for part in standing.parts:
@@ -207,6 +214,12 @@ def _send_late(heading: Heading, standing: Standing) -> str:
             return f"If they shall still go out, {carry_on(heading)} with --on-expired send_now."
         return "They do not go out any more: the same command now is a new campaign, and texts everybody."
     return f'If they shall still go out, set on_expired="send_now", then {carry_on(heading)}.'
+
+
+def _waits(heading: Heading, standing: Standing) -> bool:
+    """Nothing is claimed yet, as the sending hours have not begun."""
+    is_planned = bool(standing.phones(BatchState.PLANNED))
+    return is_planned and heading.waits_until is not None and heading.waits_until > standing.now
 
 
 def _has_doubt(standing: Standing) -> bool:

@@ -105,6 +105,30 @@ _CAMPAIGN = _option("campaign", metavar="CAMPAIGN", help="its name or id, see `a
 _OPT_OUT_PHONES = _option("phones", nargs="+", metavar="PHONE", help="a phone such as 13800130001")
 _NOTE = _option("--note", help="where the wish comes from, up to 200 characters; kept with each phone")
 
+_GUARDS = (
+    _option(
+        "--sending-hours",
+        default="default",
+        help="when it may go out, Beijing time, such as 08:00-21:00, or none (default: 08:00-21:00 for marketing)",
+    ),
+    _option(
+        "--outside-hours",
+        choices=("wait", "schedule", "fail"),
+        default="wait",
+        help="what to do outside them: wait here, schedule by the platform's send time, or fail (default: wait)",
+    ),
+    _option("--max-per-phone", type=int, help="texts of this category that a phone may get in --per-days"),
+    _option("--per-days", type=int, default=7, help="the days that --max-per-phone counts (default: 7)"),
+    _option("--max-points", type=int, help="send nothing if all of it costs more points"),
+    _option("--min-balance-after", type=int, help="send nothing if fewer points would be left on the account"),
+    _option(
+        "--opt-out-wording",
+        choices=("default", "add", "require", "none"),
+        default="default",
+        help="add how to opt out to a text that does not say it, or require it (default: add for marketing)",
+    ),
+)
+
 _COMMANDS: tuple[Command | Group, ...] = (
     Command("balance", "print how many points the account has left", "cli_send:balance", (_CONN_ID, _OUTPUT)),
     Command(
@@ -123,6 +147,7 @@ _COMMANDS: tuple[Command | Group, ...] = (
                 choices=("marketing", "notice"),
                 help="what kind of text it is; phones that have opted out get no marketing",
             ),
+            *_GUARDS,
             _option("--again", action="store_true", help="send to everybody once more what was sent within 24 hours"),
             _option(
                 "--on-expired",
@@ -131,6 +156,7 @@ _COMMANDS: tuple[Command | Group, ...] = (
                 help="what to do with what is left if it is too late for it (default: fail)",
             ),
             _option("--dry-run", action="store_true", help="show what would be sent, and send nothing"),
+            _option("--point-price", help="what a point costs, for --dry-run (default: the setting point_price)"),
             _CONN_ID,
             _OUTPUT,
         ),

@@ -103,6 +103,7 @@ def _heading_data(heading: Heading) -> dict[str, object]:
         "sendTime": _iso(heading.send_time),
         "validUntil": _iso(heading.valid_until),
         "purgedAt": _iso(heading.purged_at),
+        "waitsUntil": _iso(heading.waits_until),
     }
 
 
@@ -177,6 +178,12 @@ def _heading_lines(heading: Heading, report: Report) -> Iterator[str]:
     if heading.planned_at is not None:
         until = f", to be sent until {_beijing(heading.valid_until)}" if heading.valid_until else ""
         yield f"planned:  {_beijing(heading.planned_at)}, send at {_beijing(heading.send_time) or 'once'}{until}"
+    if report.guards:
+        yield f"guards:   {', '.join(f'{name} {value}' for name, value in report.guards.items())}"
+    if heading.waits_until is not None and report.not_sent:
+        yield f"waits:    until {_beijing(heading.waits_until)}, when the sending hours begin"
+    if heading.scheduled_for is not None:
+        yield f"put off:  to {_beijing(heading.scheduled_for)} by the platform's send time, for the sending hours"
     if heading.purged_at is not None:
         yield f"purged:   {_beijing(heading.purged_at)}; phones and text were removed, it is not sent again"
     yield f"phones:   {report.phones}: {report}"

@@ -11,29 +11,32 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from itertools import chain
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sms import advice, metrics, recipients, settings
 from airflow_provider_sms.cli import Exit, Result, UsageError
-from airflow_provider_sms.gateway import phones as phone_list
+from airflow_provider_sms.dry_run import preview
 from airflow_provider_sms.gateway import times
-from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.gateway.errors import AccountError
-from airflow_provider_sms.gateway.phones import Phones, Sieve, mask, none_to_send_to
-from airflow_provider_sms.ledger import opt_outs, views
+from airflow_provider_sms.gateway.phones import Sieve, none_to_send_to
+from airflow_provider_sms.gateway.prices import read_price
+from airflow_provider_sms.guards import Guards
+from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.errors import LedgerError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState
-from airflow_provider_sms.opening import open_ledger
+from airflow_provider_sms.opening import open_ledger, open_to_read
 from airflow_provider_sms.planning import LIFTABLE, Chunks, Order, Planner, make_order
 from airflow_provider_sms.policy import OnExpired, Policy
 from airflow_provider_sms.sending import CampaignError, Sender
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from airflow_provider_sms.gateway.account import Account
     from airflow_provider_sms.ledger.database import Ledger
     from airflow_provider_sms.ledger.plans import Campaign
@@ -101,10 +104,13 @@ def send(args: argparse.Namespace) -> Result:
     """Send one text to a group, carry on with what an earlier try left, or show what would be sent."""
     account = find_account(args.conn_id)
     policy = Policy(on_expired=args.on_expired)
-    order = make_order(account, args.content, args.send_time, args.batch_size, args.category, policy=policy)
+    guards = _guards(args)
+    order = make_order(
+        account, args.content, args.send_time, args.batch_size, args.category, policy=policy, guards=guards
+    )
     read = _reader(args)
-    if args.dry_run:
-        return _dry_run(order, read, args.output)
+    if args.dry_run or settings.dry_run():
+        return _dry_run(args, account, order, read, policy)
     fingerprint = _fingerprint(read)
     name = _name(account, order, fingerprint)
     log = Log()
@@ -113,12 +119,39 @@ def send(args: argparse.Namespace) -> Result:
         campaign = _plan(Planner(ledger, key, order, read, log, policy), fingerprint)
         log.info("Campaign %s: %d phones, points at most: %d.", key.name, campaign.phones, _points(campaign))
         with SmsClient(account) as client:
-            observer = metrics.AirflowStats(args.conn_id)
-            sender = Sender(ledger, client, campaign, policy, log, default_account=default_account, observer=observer)
+            sender = Sender(
+                ledger,
+                client,
+                campaign,
+                policy,
+                log,
+                guards=guards,
+                default_account=default_account,
+                observer=metrics.AirflowStats(args.conn_id),
+            )
             status, report = _send(sender, ledger, campaign)
     if args.output == "json":
         return Result(status, json.dumps(report.summary(), ensure_ascii=False) if report else "")
     return Result(status, _report_shown(report) if report else "")
+
+
+def _guards(args: argparse.Namespace) -> Guards:
+    hours, wording = (None if each == "none" else each for each in (args.sending_hours, args.opt_out_wording))
+    try:
+        return Guards(
+            sending_hours=hours,
+            outside_hours=args.outside_hours,
+            max_per_phone=args.max_per_phone,
+            per=timedelta(days=args.per_days),
+            max_points=args.max_points,
+            min_balance_after=args.min_balance_after,
+            opt_out_wording=wording,
+        )
+    except (ValueError, OverflowError) as error:
+        # The argument's name, as it is written here.
+        name, _, problem = str(error).partition(":")
+        option = {"per": "per-days"}.get(name, name.replace("_", "-"))
+        raise UsageError(f"--{option}:{problem}" if problem else f"--per-days: {error}.") from None
 
 
 # Phones
@@ -203,13 +236,25 @@ def _is_left(last: Heading, standing: Standing, policy: Policy) -> bool:
     )
 
 
+class _SentAlreadyError(UsageError):
+    """Nothing is left of the last campaign of this text and these phones.
+
+    :param key: that campaign's.
+    """
+
+    def __init__(self, message: str, status: Exit, key: CampaignKey) -> None:
+        super().__init__(message, status)
+        self.key = key
+
+
 def _sent_already(ledger: Ledger, last: Heading) -> UsageError:
     report = views.report(ledger, last.id)
     late = " What was too late goes out with --on-expired send_now." if report.expired else ""
-    return UsageError(
+    return _SentAlreadyError(
         f"{_shown(last)} is this text to these phones: {_report_shown(report)}. Nothing was sent now.{late} To send it "
         f"to all of them once more, add --again.{_doubts(ledger, last)}",
         Exit.IN_DOUBT if report.in_doubt or report.sending else Exit.USAGE,
+        CampaignKey(last.namespace, campaign_key=last.campaign_key),
     )
 
 
@@ -298,48 +343,37 @@ def _report_shown(report: Report) -> str:
 # The dry run
 
 
-def _dry_run(order: Order, read: Callable[[], Chunks], output: str) -> Result:
-    times.wire_time(order.send_time, times.now())
-    is_marketing = order.category is Category.MARKETING
-    phones = phone_list.read(chain.from_iterable(read()), _opted_out if is_marketing else None)
-    summary = _order_summary(order, phones)
-    if output == "json":
-        return Result(Exit.DONE, json.dumps(summary, ensure_ascii=False))
-    return Result(Exit.DONE, _order_shown(summary))
+def _dry_run(
+    args: argparse.Namespace, account: Account, order: Order, read: Callable[[], Chunks], policy: Policy
+) -> Result:
+    log = Log()
+    price = None if args.point_price is None else _price(args.point_price)
+    key = _rehearsed_key(log, _name(account, order, _fingerprint(read)), policy, again=args.again)
+    with SmsClient(account) as client:
+        is_json = args.output == "json"
+        balance, most = client.get_balance, None if is_json else SHOWN
+        seen = preview(log, key, order, read, policy, price=price, balance=balance, most=most)
+    if not is_json:
+        return Result(Exit.DONE, "\n".join(seen.lines()))
+    left_out = [{"position": each.position, "phone": each.shown, "reason": each.reason} for each in seen.left_out]
+    data = {**seen.summary(), "content": seen.text, "excluded": left_out}
+    return Result(Exit.DONE, json.dumps(data, ensure_ascii=False))
 
 
-def _opted_out(phones: Sequence[str]) -> set[str]:
-    with closing(open_ledger(Log())) as ledger, ledger.reading() as connection:
-        return opt_outs.among(connection, phones)
+def _rehearsed_key(log: Log, name: str, policy: Policy, *, again: bool) -> CampaignKey:
+    """The campaign that the command would be, also if nothing of it is left."""
+    ledger = open_to_read(log)
+    if ledger is None:
+        return CampaignKey(settings.namespace(), campaign_key=name)
+    with closing(ledger):
+        try:
+            return _choose_key(ledger, name, policy, again=again)
+        except _SentAlreadyError as error:
+            return error.key
 
 
-def _order_summary(order: Order, phones: Phones) -> dict[str, Any]:
-    return {
-        "content": order.text.content,
-        "sendTime": order.send_time.isoformat() if order.send_time else None,
-        "phones": len(phones.included),
-        "batches": -(-len(phones.included) // order.batch_size),
-        "units": order.text.units,
-        "segments": order.text.segments,
-        "points": len(phones.included) * order.text.segments,
-        "first": mask(phones.included[0]) if phones.included else None,
-        "excluded": [
-            {"position": each.position, "phone": each.shown, "reason": each.reason.value} for each in phones.excluded
-        ],
-    }
-
-
-def _order_shown(summary: dict[str, Any]) -> str:
-    excluded = summary["excluded"]
-    lines = [
-        "Dry run: nothing is sent.",
-        f"text:     {summary['content']}",
-        f"length:   {summary['units']} characters, {summary['segments']} segment(s) a phone",
-        f"phones:   {summary['phones']} in {summary['batches']} request(s), first {summary['first'] or '-'}",
-        f"points:   {summary['points']}",
-        f"send at:  {summary['sendTime'] or 'at once'}",
-        f"excluded: {len(excluded)}",
-    ]
-    lines += [f"  item {each['position']}: {each['phone']} ({each['reason']})" for each in excluded[:SHOWN]]
-    lines += [f"  … and {len(excluded) - SHOWN} more"] if len(excluded) > SHOWN else []
-    return "\n".join(lines)
+def _price(text: str) -> Decimal:
+    try:
+        return read_price(text)
+    except ValueError as error:
+        raise UsageError(f"--point-price: {error}") from None

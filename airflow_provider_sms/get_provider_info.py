@@ -112,6 +112,22 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "R,T,TD,N,退订",
                         "default": "R,T,TD,N,退订,拒收,取消订阅",
                     },
+                    "dry_run": {
+                        "description": "Send nothing in this whole environment: operators, hook and commands plan, "
+                        "say what they would send, and end well.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                    "point_price": {
+                        "description": "What one point costs, for dry runs to say what a campaign would cost. Empty: "
+                        "they say points alone.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "0.05",
+                        "default": "",
+                    },
                 },
             }
         },

@@ -70,6 +70,21 @@ def open_ledger(log: Log, first: CampaignKey | None = None) -> Ledger:
     return ledger
 
 
+def open_to_read(log: Log) -> Ledger | None:
+    """Open the ledger for whoever only looks.
+
+    :returns: None if it would only be made now, and knows nothing.
+    :raises LedgerError: as `open_ledger`.
+    :raises SettingsError: likewise.
+    """
+    url = find_url()
+    if url.get_backend_name() == "sqlite":
+        refuse_sqlite()
+        if not Path(url.database or "").exists():
+            return None
+    return open_ledger(log)
+
+
 def find_url() -> URL:
     """Where the ledger is."""
     configured = settings.ledger_url()

@@ -5,18 +5,32 @@ Joins gateway and ledger; knows no Airflow.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_provider_sms.gateway import phones as phone_list
-from airflow_provider_sms.gateway import texts, times
+from airflow_provider_sms.gateway import texts, times, wording
 from airflow_provider_sms.gateway.account import Account, check_batch_size
 from airflow_provider_sms.gateway.categories import Category, read_category
-from airflow_provider_sms.gateway.errors import InputError, PhonesError, RefusedError, SendTimeError, every_error
-from airflow_provider_sms.ledger import opt_outs
+from airflow_provider_sms.gateway.errors import (
+    HoursError,
+    InputError,
+    MaxPointsError,
+    MinBalanceError,
+    PhonesError,
+    RefusedError,
+    SendTimeError,
+    TextError,
+    every_error,
+)
+from airflow_provider_sms.gateway.hours import Hours
+from airflow_provider_sms.gateway.phones import Reason
+from airflow_provider_sms.guards import Guards, OptOutWording, OutsideHours
+from airflow_provider_sms.ledger import frequency, opt_outs
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
@@ -32,6 +46,12 @@ LIFTABLE = tuple(each.__name__ for each in every_error(RefusedError) if each.can
 """Refusals that a person may have lifted before the next try: topped up, unlocked, corrected."""
 
 Chunks = Iterable[list[object]]
+
+
+class Lookup(Protocol):
+    """Tells which phones of a chunk are to be left out."""
+
+    def among(self, phones: Collection[str], /) -> Set[str]: ...
 
 
 class Log(Protocol):
@@ -84,6 +104,8 @@ class Order:
     :param batch_size: phones in one request.
     :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
     :param category: what kind of text it is; phones that have opted out get no marketing.
+    :param guards: what keeps it from going out as it is.
+    :param opt_out_wording: `added` to the text, or `present` in it; None if that is left alone.
     """
 
     text: texts.Text
@@ -91,12 +113,22 @@ class Order:
     batch_size: int
     valid_for: timedelta
     category: Category | None = None
+    guards: Guards = field(default_factory=Guards)
+    opt_out_wording: str | None = None
 
     @property
     def terms(self) -> Terms:
         """The same as the ledger keeps it."""
         text, category = self.text, None if self.category is None else self.category.value
-        return Terms(text.content, text.segments, self.send_time, self.valid_for, self.batch_size, category)
+        guards = self.guards.told(self.category)
+        if self.opt_out_wording is not None:
+            guards["optOutWording"] = self.opt_out_wording
+        return Terms(text.content, text.segments, self.send_time, self.valid_for, self.batch_size, category, guards)
+
+    @property
+    def hours(self) -> Hours | None:
+        """When it may go out; None for any time."""
+        return self.guards.hours(self.category)
 
 
 def make_order(
@@ -107,6 +139,7 @@ def make_order(
     category: str | None = None,
     *,
     policy: Policy,
+    guards: Guards | None = None,
 ) -> Order:
     """Check the text, the time and the numbers.
 
@@ -116,16 +149,47 @@ def make_order(
     :param batch_size: phones in one request; None for the account's.
     :param category: `marketing` or `notice`; None if it is not said.
     :param policy: says how long texts may still go out.
+    :param guards: what keeps it from going out as it is; None for what suits the category.
     :raises InputError: something can not be sent; the message names it and the remedy.
     :raises ValueError: there is no such category.
 
     Interface document: 1.发送接口, 请求参数.
     """
-    text = texts.prepare(content, account.signature)
+    kind, guards = read_category(category), guards or Guards()
+    text, worded = prepare_text(content, account.signature, guards.wording(kind))
     when = times.read_send_time(send_time)
+    hours = guards.hours(kind)
+    if when is not None and hours is not None and not hours.contain(when):
+        raise SendTimeError(
+            f"send_time: {when:%Y-%m-%d %H:%M} Beijing time is outside the sending hours, {hours}; choose a time in "
+            "them, or other sending_hours."
+        )
     size = account.batch_size if batch_size is None else batch_size
     check_batch_size(size)
-    return Order(text, when, size, policy.valid_for, read_category(category))
+    return Order(text, when, size, policy.valid_for, kind, guards, worded)
+
+
+def prepare_text(content: str, signature: str | None, wanted: OptOutWording | None) -> tuple[texts.Text, str | None]:
+    """Make a text ready to send, and see that it says how to opt out if that is wanted.
+
+    :param signature: see `texts.prepare`.
+    :param wanted: what to do if it does not say it; None to leave it alone.
+    :returns: the text, and `added`, `present` or None.
+    :raises TextError: it can not be sent, or does not say it.
+    """
+    text = texts.prepare(content, signature)
+    if wanted is None:
+        return text, None
+    if wording.says_how_to_opt_out(text.content):
+        return text, "present"
+    if wanted is OptOutWording.REQUIRE:
+        raise TextError(
+            f"content: the text does not say how to opt out, such as {wording.WORDING} (opt_out_wording='require')."
+        )
+    try:
+        return texts.prepare(wording.with_opt_out(text.content)), "added"
+    except TextError as error:
+        raise TextError(f"{error.what} That is with {wording.WORDING}, which was added (opt_out_wording).") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +197,7 @@ class Planner:
     """Finds or stores the plan of one campaign.
 
     :param read: reads the phones from the start, in chunks of raw items.
+    :param books: the ledger that knows who has opted out and who was texted how often; None for the same one.
     :param now: gives the time, aware.
     :param clock: gives seconds, for the pace of the progress lines.
     """
@@ -145,6 +210,7 @@ class Planner:
     policy: Policy
     now: Callable[[], datetime] = times.now
     clock: Callable[[], float] = time.monotonic
+    books: Ledger | None = None
 
     def plan(self) -> Campaign:
         """Find the plan that an earlier try stored, or make one.
@@ -197,7 +263,9 @@ class Planner:
         return False
 
     def _carry_on(self, plans: Plans, stored: Campaign) -> None:
-        self._check_terms(stored)
+        self.check_terms(stored)
+        if (guards := self.order.terms.guards) != json.loads(stored.guards or "{}"):
+            plans.note_guards(stored, guards)
         sieve = phone_list.Sieve()
         try:
             for chunk in self._progressing(self.read(), sieve):
@@ -209,7 +277,11 @@ class Planner:
             return
         self._report_changed_phones(plans, stored, sieve)
 
-    def _check_terms(self, stored: Campaign) -> None:
+    def check_terms(self, stored: Campaign) -> None:
+        """See that a stored plan is what is to be sent, or may go on although it is not.
+
+        :raises PlanChangedError: neither.
+        """
         changed = self.order.terms.differences(stored)
         if changed and self.policy.on_changed is OnChanged.FAIL:
             raise PlanChangedError(
@@ -238,18 +310,20 @@ class Planner:
 
     def _store(self, plans: Plans) -> Campaign:
         times.wire_time(self.order.send_time, self.now())
+        opens_at = self._opens_at()
         sieve = phone_list.Sieve()
-        lookup = opt_outs.Lookup(self.ledger) if self.order.category is Category.MARKETING else None
-        draft = plans.draft(self.key, self.order.terms)
+        exclusions = self._exclusions(opens_at)
+        draft = plans.draft(self.key, replace(self.order.terms, opens_at=opens_at))
         campaign: Campaign | None = None
         try:
             for chunk in self._progressing(self.read(), sieve):
                 sifted = sieve.sift(chunk)
-                if lookup is not None:
-                    sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), phone_list.Reason.OPTED_OUT)
+                for reason, lookup in exclusions:
+                    sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), reason)
                 draft.add(sifted.phones, sifted.excluded)
             if not sieve.included:
                 raise phone_list.none_to_send_to(sieve)
+            self._check_points(draft.included * self.order.text.segments)
             campaign = plans.complete(draft, sieve.fingerprint(), sieve.counted())
         except InputError:
             plans.discard(draft)
@@ -257,12 +331,47 @@ class Planner:
         if campaign.id != draft.id:
             # Another try's plan stands: it says the same, or it has begun in the meantime.
             plans.discard(draft)
-            self._check_terms(campaign)
+            self.check_terms(campaign)
             self._report_changed_phones(plans, campaign, sieve)
         plans.discard_drafts(self.key)
         if sieve.counted():
             self.log.warning("phones: left out %s", sieve.explained())
         return campaign
+
+    def _opens_at(self) -> datetime | None:
+        """When the sending hours begin, if texts have to wait for them.
+
+        :raises HoursError: they may not.
+        """
+        now, hours, guards = self.now(), self.order.hours, self.order.guards
+        if hours is None or self.order.send_time is not None or hours.contain(now):
+            return None
+        match guards.outside_hours:
+            case OutsideHours.FAIL:
+                raise outside(hours, now)
+            case OutsideHours.SCHEDULE:
+                return hours.next_send_time(now)
+        return hours.next_open(now)
+
+    def _exclusions(self, opens_at: datetime | None) -> list[tuple[Reason, Lookup]]:
+        """Who is left out beside duplicates and malformed phones, in this order; asked chunk by chunk."""
+        books, order = self.books or self.ledger, self.order
+        exclusions: list[tuple[Reason, Lookup]] = []
+        if order.category is Category.MARKETING:
+            exclusions.append((Reason.OPTED_OUT, opt_outs.Lookup(books)))
+        if (cap := cap_of(order.guards)) is not None:
+            scope = frequency.scope(self.key.namespace, order.category)
+            when = order.send_time or opens_at or self.now()
+            exclusions.append((Reason.FREQUENCY_CAP, frequency.Lookup(books, scope, cap, when)))
+        return exclusions
+
+    def _check_points(self, points: int) -> None:
+        most = self.order.guards.max_points
+        if most is not None and points > most:
+            raise MaxPointsError(
+                f"max_points: the plan costs {points} points, and it may cost {most}. Nothing was sent. Text fewer "
+                "phones, shorten the text, or raise max_points."
+            )
 
     def _progressing(self, chunks: Chunks, sieve: phone_list.Sieve) -> Iterator[list[object]]:
         started = said = self.clock()
@@ -273,3 +382,32 @@ class Planner:
                 said = now
                 rate = sieve.included / (now - started)
                 self.log.info("Planning: %d phones so far, %.0f a second.", sieve.included, rate)
+
+
+def cap_of(guards: Guards) -> frequency.Cap | None:
+    """How many texts a phone may get; None for any number."""
+    return None if guards.max_per_phone is None else frequency.Cap(guards.max_per_phone, guards.per)
+
+
+def check_balance(balance: int, points: int, least: int) -> None:
+    """See that enough points are left once everything is sent.
+
+    :param points: what is left to send costs.
+    :raises MinBalanceError: they are not; the message says all three numbers.
+    """
+    if balance - points < least:
+        raise MinBalanceError(
+            f"min_balance_after: the account has {balance} points and what is left to send costs {points}: "
+            f"{balance - points} would be left, and {least} shall be. Nothing was sent now."
+        )
+
+
+def outside(hours: Hours, now: datetime) -> HoursError:
+    """Say that it is outside the sending hours.
+
+    :param now: aware.
+    """
+    return HoursError(
+        f"sending_hours: it is {now.astimezone(times.BEIJING):%H:%M} Beijing time, outside {hours}, and outside_hours "
+        "is 'fail'. Send in those hours, or set outside_hours to 'wait' or 'schedule'."
+    )

@@ -11,11 +11,12 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_sms.gateway import times
+from airflow_provider_sms.gateway.categories import read_category
 from airflow_provider_sms.gateway.errors import (
     AccountDailyCapError,
     HttpTooManyError,
@@ -30,6 +31,7 @@ from airflow_provider_sms.gateway.errors import (
     UnlistedRefusalError,
     UnsentError,
 )
+from airflow_provider_sms.guards import Guards, OutsideHours
 from airflow_provider_sms.ledger import evidence, views
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
@@ -38,7 +40,7 @@ from airflow_provider_sms.ledger.owners import new_claimant, own_name
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
-from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log
+from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log, cap_of, check_balance, outside
 from airflow_provider_sms.policy import OnExpired, OnInDoubt, OnPhoneRefused, Policy
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class _Round:
     over: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     wait: _Wait | None = None
+    opens_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -120,6 +123,7 @@ class Sender:
     :param defer: leaves the process for the given seconds, by raising, and is told how long this try has waited by
         then; None to wait in the process.
     :param waited: seconds that this try has waited already.
+    :param guards: what keeps it from going out as it is; None for what suits its category.
     :param default_account: tells the App ID of `sms_default`, if that is to be had: see `evidence.look`.
     :param observer: is told what becomes of texts, and how long requests take.
     """
@@ -135,6 +139,7 @@ class Sender:
         pause: Callable[[float], object] | None = None,
         defer: Callable[[float, float], None] | None = None,
         waited: float = 0.0,
+        guards: Guards | None = None,
         default_account: Callable[[], str | None] = lambda: None,
         observer: Observer = NO_OBSERVER,
         now: Callable[[], datetime] = times.now,
@@ -155,7 +160,12 @@ class Sender:
         self._now = now
         self._clock = clock
         self._owner = own_name()
-        self._outbox = Outbox(ledger, self._owner, campaign, observer)
+        self._guards = guards or Guards()
+        self._hours = self._guards.hours(read_category(campaign.category))
+        self._cap = cap_of(self._guards)
+        self._is_balance_checked = self._guards.min_balance_after is None
+        self._scheduled_for: datetime | None = None
+        self._outbox = Outbox(ledger, self._owner, campaign, observer=observer)
         self._problem: Exception | None = None
         self._unsettled: list[str] = []
         self._failures = 0
@@ -174,6 +184,7 @@ class Sender:
         :param on_accepted: called with the counts and all taskIds so far, at a bounded pace, and at the end.
         :returns: what became of the phones, if none is left over, in doubt or refused without being singled out.
         :raises CampaignError: otherwise.
+        :raises MinBalanceError: too few points would be left; nothing was sent by this.
         :raises LedgerUnreachableError: nothing is known to have left that the ledger does not know of.
         """
         progress = _Progress(self._ledger, self._campaign, self._log, self._clock, on_accepted)
@@ -200,6 +211,8 @@ class Sender:
 
     def _send_planned(self, progress: _Progress) -> None:
         self._outbox.overtake()
+        if not self._is_balance_checked and self._opens_at() is None:
+            self._check_balance()
         this = _Round()
         threads = [
             threading.Thread(target=self._work, args=(this,), name=f"sms-send-{number}")
@@ -223,9 +236,11 @@ class Sender:
                 thread.join()
         if this.wait is not None:
             self._wait(this.wait.seconds, this.wait.problem)
+        elif this.opens_at is not None:
+            self._wait_for_hours(this.opens_at)
 
     def _work(self, this: _Round) -> None:
-        worker = _Worker(this, Outbox(self._ledger, new_claimant(), self._campaign, self._observer))
+        worker = _Worker(this, Outbox(self._ledger, new_claimant(), self._campaign, self._cap, self._observer))
         try:
             with self._ledger.holding():
                 while not this.over.is_set() and not self._is_stopped:
@@ -247,9 +262,21 @@ class Sender:
             message = str(late)
             self._steadily(lambda: worker.outbox.expire(message))
             return False
-        claim = self._claim(worker.outbox)
+        if send_time is None and self._is_closed():
+            if not self._steadily(worker.outbox.states).get(BatchState.PLANNED):
+                return False
+            if self._guards.outside_hours is not OutsideHours.SCHEDULE:
+                return self._close(worker)
+            send_time = self._schedule(worker.outbox)
+        claim = self._claim(worker.outbox, send_time)
         if claim is None:
             return False
+        if self._campaign.send_time is None and self._is_closed():
+            # The ledger may have been away for a while.
+            if self._guards.outside_hours is not OutsideHours.SCHEDULE:
+                self._settle(claim, lambda: worker.outbox.release(claim), _NOT_SENT)
+                return self._close(worker)
+            send_time = self._schedule(worker.outbox)
         self._post(worker, claim, send_time)
         return True
 
@@ -397,11 +424,87 @@ class Sender:
         self._problem = self._problem or error
         self.stop()
 
+    # The guards: looked at before every claim, and before the first.
+
+    def _is_closed(self) -> bool:
+        return self._hours is not None and not self._hours.contain(self._now())
+
+    def _opens_at(self) -> datetime | None:
+        """When the sending hours begin, if nothing can be claimed before that."""
+        is_scheduled = self._campaign.send_time is not None or self._guards.outside_hours is OutsideHours.SCHEDULE
+        if self._hours is None or is_scheduled or not self._is_closed():
+            return None
+        return self._hours.next_open(self._now())
+
+    def _close(self, worker: _Worker) -> bool:
+        """The sending hours are over: nothing is claimed until they begin, or nothing more at all."""
+        assert self._hours is not None  # noqa: S101 - for the types
+        now = self._now()
+        with worker.round.lock:
+            is_first = worker.round.opens_at is None
+            worker.round.opens_at = self._hours.next_open(now)
+        if is_first and self._guards.outside_hours is OutsideHours.FAIL:
+            self._end(outside(self._hours, now))
+        worker.round.over.set()
+        return False
+
+    def _schedule(self, outbox: Outbox) -> datetime:
+        """Choose a time in the sending hours for a batch that is claimed outside them."""
+        assert self._hours is not None  # noqa: S101 - for the types
+        send_time = self._hours.next_send_time(self._now())
+        if self._scheduled_for is None or self._scheduled_for < send_time:
+            self._steadily(lambda: outbox.schedule(send_time))
+            self._scheduled_for = send_time
+            self._log.info("Outside the sending hours, %s: sent for %s.", self._hours, _beijing(send_time))
+        return send_time
+
+    def _wait_for_hours(self, opens_at: datetime) -> None:
+        """Wait until the sending hours begin, however long that is: it is no failure, and uses up no time to send."""
+        if self._is_stopped or self._guards.outside_hours is OutsideHours.FAIL:
+            return
+        valid_until = opens_at + self._policy.valid_for
+        self._steadily(lambda: self._outbox.put_off(opens_at, valid_until))
+        if self._campaign.valid_until is not None and self._campaign.valid_until < valid_until:
+            self._campaign = replace(self._campaign, valid_until=valid_until)
+        seconds = (opens_at - self._now()).total_seconds()
+        self._log.info("Outside the sending hours, %s: waiting until %s.", self._hours, _beijing(opens_at))
+        if seconds > IN_PLACE and self._defer is not None:
+            self._defer(seconds, self._waited)
+        self._rest(seconds)
+
+    def _check_balance(self) -> None:
+        """See, before the first request, that enough points would be left once all of what is left is sent."""
+        least = self._guards.min_balance_after
+        assert least is not None  # noqa: S101 - for the types
+        report = views.report_of_what_stands(self._ledger, self._campaign.id)
+        if not report.not_sent:
+            return
+        balance = self._ask_balance(report)
+        check_balance(balance, report.points_left, least)
+        self._log.info("The account has %d points; to send what is left costs %d.", balance, report.points_left)
+        self._is_balance_checked = True
+
+    def _ask_balance(self, report: Report) -> int:
+        for number in range(1, TRIES_TO_REACH + 1):
+            try:
+                return self._client.get_balance()
+            except SmsError as error:
+                if error.passes_by_itself and number < TRIES_TO_REACH and not self._is_stopped:
+                    self._log.warning("No balance (%d of %d in a row): %s", number, TRIES_TO_REACH, error.what)
+                    self._pause(float(2**number))
+                    continue
+                cause = f"{error.what} The balance is not known (min_balance_after), so nothing was sent now."
+                final = not error.passes_by_itself
+                raise self._error(
+                    report, cause if error.passes_by_itself else f"{error} {cause}", final=final
+                ) from None
+        raise AssertionError  # the last try returns or raises
+
     # The ledger may be away for a while: a step is repeated, and nothing is claimed meanwhile.
 
-    def _claim(self, outbox: Outbox) -> Claim | None:
+    def _claim(self, outbox: Outbox, send_time: datetime | None) -> Claim | None:
         try:
-            return self._steadily(lambda: outbox.claim(self._client.account.app_id, self._lease))
+            return self._steadily(lambda: outbox.claim(self._client.account.app_id, self._lease, send_time))
         except LedgerError:
             if outbox.uncertain is not None:
                 self._unsettled.append(self._resolve(outbox.uncertain.number, _NOT_SENT))
@@ -471,6 +574,11 @@ class Sender:
         due = [row for row in self._outbox.in_doubt() if row.id not in self._resent and row.resends < MOST_RESENDS]
         if not due:
             return False
+        if (opens_at := self._opens_at()) is not None:
+            # Until then they stay in doubt, for everybody to see.
+            self._wait_for_hours(opens_at)
+            if self._is_stopped or self._is_closed():
+                return False
         latest = max(row.lease_until for row in due).replace(tzinfo=UTC)
         seconds = (latest - self._outbox.database_time()).total_seconds()
         if seconds > 0:
@@ -512,6 +620,9 @@ class Sender:
         """Wait here for up to a minute; longer only if there is no way to leave the process."""
         if seconds > IN_PLACE and self._defer is not None:
             self._defer(seconds, self._waited + seconds)
+        self._rest(seconds, until)
+
+    def _rest(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         while seconds > 0 and not self._is_stopped and not until():
             self._pause(min(seconds, _LOOK_INTERVAL))
             seconds -= _LOOK_INTERVAL
@@ -572,6 +683,10 @@ def _counted(report: Report | None) -> str:
         return ""
     ids = f" taskId: {', '.join(report.task_ids[:5])}{' …' if len(report.task_ids) > 5 else ''}."
     return f" Phones: {report}.{ids if report.task_ids else ''}"
+
+
+def _beijing(time: datetime) -> str:
+    return f"{time.astimezone(times.BEIJING):%Y-%m-%d %H:%M} Beijing time"
 
 
 def _passes(problem: SmsError) -> bool:

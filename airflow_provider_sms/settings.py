@@ -10,8 +10,11 @@ import ipaddress
 import os
 import re
 import threading
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote
+
+from airflow_provider_sms.gateway import prices
 
 _SECTION = "sms"
 _LONGEST_NAMESPACE = 100
@@ -161,6 +164,28 @@ def opt_out_words() -> tuple[str, ...]:
     :returns: `[sms] opt_out_words`, as they stand there.
     """
     return _listed("opt_out_words")
+
+
+def dry_run() -> bool:
+    """Whether nothing is to be sent in this whole environment.
+
+    :returns: `[sms] dry_run`, False by default.
+    :raises SettingsError: neither true nor false.
+    """
+    return _switch("dry_run")
+
+
+def point_price() -> Decimal | None:
+    """What one point costs, for dry runs.
+
+    :returns: `[sms] point_price`; None if it is not said.
+    :raises SettingsError: it is no price.
+    """
+    value = _text("point_price")
+    try:
+        return prices.read_price(value) if value else None
+    except ValueError as error:
+        raise SettingsError("point_price", str(error), "Leave it empty if costs shall not be shown.") from None
 
 
 def executors() -> list[str]:

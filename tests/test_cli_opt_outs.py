@@ -135,7 +135,7 @@ def test_the_export_can_be_imported(said: Said, ledger: Ledger, tmp_path: Path) 
 @pytest.mark.usefixtures("connection")
 class TestSending:
     def send(self, *arguments: str) -> Exit:
-        content = ("--content", "【云通信】您好", "--category", "marketing")
+        content = ("--content", "【云通信】您好,回T退订", "--category", "marketing", "--sending-hours", "none")
         return Exit(cli.main(["send", "--phones", ",".join(PHONES[:3]), *content, *arguments]))
 
     def test_marketing_leaves_them_out(self, said: Said, simulator: Simulator) -> None:
@@ -161,6 +161,6 @@ class TestSending:
         simulator.settings(balance=1)
         self.send("--batch-size", "1")
         capsys.readouterr()
-        content = ("--content", "【云通信】您好", "--batch-size", "1")
+        content = ("--content", "【云通信】您好,回T退订", "--batch-size", "1")
         assert cli.main(["send", "--phones", ",".join(PHONES[:3]), *content]) == Exit.USAGE
         assert "--send-time, --category: " in capsys.readouterr().err

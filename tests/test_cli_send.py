@@ -271,9 +271,10 @@ class TestTheLedger:
         assert "FAKE-SECRET" not in shown
         assert simulator.requests()["requests"] == []
 
-    def test_a_dry_run_does_not_even_look_at_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nor_is_it_said_what_would_be_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It says who has opted out, and what was sent before."""
         monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "nonsense")
-        assert main(*SEND, "--dry-run") == Exit.DONE
+        assert main(*SEND, "--dry-run") == Exit.USAGE
         assert main(*SEND) == Exit.USAGE
 
     def test_an_option_that_is_not_usable_ends_in_one_line(

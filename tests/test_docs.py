@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_sms import cli, waiting
+from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.get_provider_info import get_provider_info
+from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger.deliveries import Deliveries
 from tests.support.airflow import ROOT
 
@@ -44,6 +46,19 @@ def test_the_summary_has_the_keys_that_the_code_gives() -> None:
     (shown,) = [json.loads(block) for block in blocks(PUSHES, "json")]
     counts = Deliveries(2, 2, 1, {"blacklist": 1}, 0, 0)
     assert {"batches": ["3313746"], **waiting.summary(counts)} == shown
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "docs" / "guards.md", ROOT / "docs" / "guards.zh.md"], ids=lambda page: page.name
+)
+def test_the_pages_on_guards(page: Path) -> None:
+    for block in blocks(page, "python"):
+        exec(block, {})
+    (command,) = [line for block in blocks(page, "shell") for line in block.splitlines()]
+    cli._parser().parse_args(shlex.split(command)[1:])
+    (shown,) = [json.loads(block) for block in blocks(page, "json")]
+    guards = Guards(max_per_phone=3, max_points=20_000, min_balance_after=1_000)
+    assert {**guards.told(Category.MARKETING), "optOutWording": "added"} == shown
 
 
 def test_every_option_of_the_section_is_explained() -> None:

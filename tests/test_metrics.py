@@ -334,7 +334,7 @@ class TestLateNews:
     def outbox(self, campaigns: Campaigns, doubtful: int, observed: Observed) -> Outbox:
         campaign = Plans(campaigns.ledger, own_name()).find(CampaignKey("", SENDER))
         assert campaign is not None
-        return Outbox(campaigns.ledger, own_name(), campaign, observed)
+        return Outbox(campaigns.ledger, own_name(), campaign, observer=observed)
 
     def test_an_overtaken_batch_is_in_doubt_once_whoever_says_so(
         self, outbox: Outbox, claim: Claim, observed: Observed

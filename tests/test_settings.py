@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,8 @@ def test_an_untouched_airflow_has_the_defaults() -> None:
     assert settings.retention_days() is None
     assert settings.push_tokens() == settings.allowed_networks() == settings.trusted_proxies() == ()
     assert settings.path_tokens() is False
+    assert settings.dry_run() is False
+    assert settings.point_price() is None
 
 
 def test_what_stands_around_a_value_is_not_part_of_it(set_option: SetOption) -> None:
@@ -360,3 +363,16 @@ def test_opt_out_words_have_a_default_and_can_be_changed(set_option: SetOption) 
     assert {"R", "T", "TD", "N", "退订"} <= set(settings.opt_out_words())
     set_option("opt_out_words", "STOP\uff0c不要了, X")
     assert settings.opt_out_words() == ("STOP", "不要了", "X")
+
+
+def test_dry_run_is_a_switch_and_a_point_has_a_price(set_option: SetOption) -> None:
+    set_option("dry_run", "True")
+    set_option("point_price", " 0.05 ")
+    assert settings.dry_run() is True
+    assert settings.point_price() == Decimal("0.05")
+    set_option("point_price", "cheap")
+    with pytest.raises(SettingsError, match=r"\[sms\] point_price: not a price: write it like 0\.05\."):
+        settings.point_price()
+    set_option("dry_run", "perhaps")
+    with pytest.raises(SettingsError, match=r"\[sms\] dry_run: neither true nor false"):
+        settings.dry_run()

@@ -6,7 +6,11 @@
     │   ├── PhonesError             the phones
     │   │   └── PhonesSourceError   the file, the storage or the database that they come from
     │   ├── TextError               the text
-    │   └── SendTimeError           the time to send at
+    │   ├── SendTimeError           the time to send at
+    │   └── GuardError              a guard of the campaign holds it back; nothing was sent
+    │       ├── HoursError          it is outside the sending hours
+    │       ├── MaxPointsError      the plan costs more than it may
+    │       └── MinBalanceError     too few points would be left on the account
     ├── UnsentError                 proven unsent: no byte of the request left; repeat as you like
     ├── RefusedError                the platform answered no: nothing was sent
     │   ├── CredentialsError        账号或密码错误
@@ -100,6 +104,24 @@ class TextError(InputError):
 
 class SendTimeError(InputError):
     """The time to send at is not usable."""
+
+
+class GuardError(InputError):
+    """A guard of the campaign holds it back; the message names the argument and the numbers."""
+
+
+class HoursError(GuardError):
+    """It is outside the sending hours, and the campaign shall neither wait nor be scheduled."""
+
+
+class MaxPointsError(GuardError):
+    """The plan costs more points than the campaign may."""
+
+
+class MinBalanceError(GuardError):
+    """Once everything is sent, fewer points would be left on the account than shall be."""
+
+    remedy = "Top up the account; the next try sends what is left."
 
 
 class UnsentError(SmsError):

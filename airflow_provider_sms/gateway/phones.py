@@ -43,6 +43,7 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     # Known to the ledger alone.
     OPTED_OUT = "opted out"
+    FREQUENCY_CAP = "frequency cap"
 
 
 @dataclass(frozen=True, slots=True)

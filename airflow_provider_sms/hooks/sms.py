@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_sms.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.gateway.account import Account
     from airflow_provider_sms.gateway.client import SmsClient
-    from airflow_provider_sms.ledger.keys import TaskInstanceKey
+    from airflow_provider_sms.guards import Guards
+    from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
     from airflow_provider_sms.observing import Observer
+    from airflow_provider_sms.planning import Chunks, Order
     from airflow_provider_sms.policy import Policy
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
     from airflow_provider_sms.reply_reader import ClaimedReplies
@@ -104,6 +106,8 @@ class SmsHook(BaseHook):
         campaign_key: str | None = None,
         category: str | None = None,
         policy: Policy | None = None,
+        guards: Guards | None = None,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
         """Send one text to a group, each phone once for a campaign key.
 
@@ -116,8 +120,11 @@ class SmsHook(BaseHook):
         :param campaign_key: what makes it the same campaign: called again with it, what is left is sent.
         :param category: `marketing`, which phones that have opted out do not get, or `notice`; None if it is not said.
         :param policy: what to do where nobody else can decide; None for the operator's defaults.
+        :param guards: what keeps it from going out as it is; None for the operator's defaults. A hook can not be
+            deferred: outside the sending hours it waits in place, unless `outside_hours` says otherwise.
+        :param dry_run: log what would be sent, and send nothing; `[sms] dry_run` does so for all.
         :returns: the summary: `campaign, taskIds, accepted, refused, inDoubt, excluded, notSent, segments, points,
-            remainPoint`, counted in phones.
+            remainPoint`, counted in phones, and `guards`, those that were on.
         :raises InputError: something can not be sent; nothing was.
         :raises ValueError: there is no such category; nothing was sent.
         :raises LedgerError: the ledger can not be used; nothing was sent.
@@ -134,15 +141,40 @@ class SmsHook(BaseHook):
 
         policy = policy or Policy()
         key = CampaignKey(settings.namespace(), campaign_key=campaign_key or f"send_group {uuid4()}")
+
+        def order() -> Order:
+            return make_order(self.account, content, send_time, batch_size, category, policy=policy, guards=guards)
+
+        def read() -> Chunks:
+            return recipients.stream(phones)
+
+        if dry_run or settings.dry_run():
+            return self._preview(key, order(), read, policy)
         with closing(open_for_campaign(self.log, key, Try())) as ledger:
-            order = make_order(self.account, content, send_time, batch_size, category, policy=policy)
-            planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
+            planner = Planner(ledger, key, order(), read, self.log, policy)
             campaign = planner.plan()
             client, default = self.get_conn(), self.default_account
-            sender = Sender(ledger, client, campaign, policy, self.log, default_account=default, observer=self.observer)
+            sender = Sender(
+                ledger,
+                client,
+                campaign,
+                policy,
+                self.log,
+                guards=guards,
+                default_account=default,
+                observer=self.observer,
+            )
             report = sender.send()
             retention.keep(ledger, self.log)
             return report.summary()
+
+    def _preview(self, key: CampaignKey, order: Order, read: Callable[[], Chunks], policy: Policy) -> dict[str, Any]:
+        from airflow_provider_sms.dry_run import preview
+
+        seen = preview(self.log, key, order, read, policy, balance=self.get_balance)
+        for line in seen.lines():
+            self.log.info("%s", line)
+        return seen.summary()
 
     def get_balance(self) -> int:
         """Ask how many points the account has left.

@@ -243,6 +243,10 @@ def aware(time: datetime | None) -> datetime | None:
     return None if time is None else time.replace(tzinfo=UTC)
 
 
+@overload
+def naive(time: datetime) -> datetime: ...
+@overload
+def naive(time: None) -> None: ...
 def naive(time: datetime | None) -> datetime | None:
     """Write an aware time as the ledger keeps it."""
     return None if time is None else time.astimezone(UTC).replace(tzinfo=None)

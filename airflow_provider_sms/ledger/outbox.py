@@ -20,8 +20,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.phones import Reason, storable
-from airflow_provider_sms.ledger import opt_outs
-from airflow_provider_sms.ledger.database import Ledger, aware
+from airflow_provider_sms.ledger import frequency, opt_outs
+from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.plans import IN_ANOTHER_INSTANCE, Campaign, exclude
@@ -165,22 +165,34 @@ class Outbox:
     """One campaign's batches, as one process sends them.
 
     :param owner: this process, see `owners.own_name`.
+    :param cap: how many texts a phone may get; None for any number.
     :param observer: is told what becomes of texts, each time the ledger has it.
     """
 
-    def __init__(self, ledger: Ledger, owner: str, campaign: Campaign, observer: Observer = NO_OBSERVER) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        owner: str,
+        campaign: Campaign,
+        cap: frequency.Cap | None = None,
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._campaign = campaign
+        self._cap = cap
         self._observer = observer
+        self._is_noted = frequency.is_noted(campaign.category, cap)
+        self._scope = frequency.scope(campaign.namespace, campaign.category)
         self._statements = _Statements(ledger, owner, campaign.id)
         self.uncertain: Claim | None = None
 
-    def claim(self, account: str, seconds: float) -> Claim | None:
+    def claim(self, account: str, seconds: float, send_time: datetime | None = None) -> Claim | None:
         """Claim the next batch that is still planned.
 
         :param account: the App ID that will send it.
         :param seconds: how long the lease is.
+        :param send_time: when the platform shall send it, aware; None for at once.
         :returns: None if no batch is planned.
         """
         if self.uncertain is not None:
@@ -194,7 +206,7 @@ class Outbox:
                     row = self._next_planned(connection)
                     if row is None:
                         return None
-                    claim = self._claimed(connection, row, account, seconds)
+                    claim = self._claimed(connection, row, account, seconds, send_time)
             except LedgerUnreachableError:
                 self.uncertain = claim
                 raise
@@ -280,7 +292,7 @@ class Outbox:
             ).scalar_one()
             highest = select(func.max(table.c.number)).where(table.c.campaign_id == claim.campaign_id)
             number = connection.execute(highest).scalar_one() + 1
-            self._forget_once(connection, claim.batch_id)
+            self._forget_phones(connection, claim.batch_id)
             halved = {"state": BatchState.PLANNED, "split_from": row.split_from or row.number}
             halved |= {"refusal": refusal, "message": storable(message, _LONGEST_MESSAGE)}
             connection.execute(
@@ -349,6 +361,31 @@ class Outbox:
                 )
         return sum(row.phones for row in rows)
 
+    def put_off(self, until: datetime, valid_until: datetime) -> None:
+        """Note that nothing is claimed until the sending hours begin; the waiting does not use up the time to send.
+
+        :param until: when they begin, aware.
+        :param valid_until: until when texts may go out then, aware.
+        """
+        table = campaign_table
+        with self._ledger.writing() as connection:
+            this = table.c.id == self._campaign.id
+            connection.execute(update(table).where(this).values(waits_until=naive(until)))
+            sooner = table.c.valid_until < naive(valid_until)
+            connection.execute(update(table).where(this, sooner).values(valid_until=naive(valid_until)))
+
+    def schedule(self, send_time: datetime) -> None:
+        """Note until when the sending hours put texts off, before any of them leaves.
+
+        :param send_time: aware.
+        """
+        table = campaign_table
+        latest = table.c.scheduled_for.is_(None) | (table.c.scheduled_for < naive(send_time))
+        with self._ledger.writing() as connection:
+            connection.execute(
+                update(table).where(table.c.id == self._campaign.id, latest).values(scheduled_for=naive(send_time))
+            )
+
     def reopen(self, refusals: Iterable[str], states: Sequence[BatchState]) -> int:
         """Plan again what ended for a reason that somebody may have lifted since; nothing of it was sent.
 
@@ -408,7 +445,9 @@ class Outbox:
     def _next_planned(self, connection: Connection) -> Row[Any] | None:
         return connection.execute(self._statements.next_planned).first()
 
-    def _claimed(self, connection: Connection, row: Row[Any], account: str, seconds: float) -> Claim | None:
+    def _claimed(
+        self, connection: Connection, row: Row[Any], account: str, seconds: float, send_time: datetime | None
+    ) -> Claim | None:
         won = connection.execute(
             self._statements.claim,
             {
@@ -422,17 +461,28 @@ class Outbox:
         )
         if not won.rowcount:
             return None
+        if self._cap is not None:
+            frequency.hold(connection, self._scope)
         span = {"b_first": row.first_position, "b_last": row.last_position}
         found: dict[str, int] = dict(connection.execute(self._statements.phones, span).all())
         if self._campaign.category == Category.MARKETING:
             # Days may have passed since the plan.
             opted_out = opt_outs.among(connection, found)
             found = self._left_out(connection, row.id, found, opted_out, Reason.OPTED_OUT.value)
+        when = naive(send_time) or row.now
+        if self._cap is not None and found:
+            # Another campaign may have texted them since the plan.
+            enough = frequency.reached(connection, self._scope, found, self._cap, when, row.id)
+            found = self._left_out(connection, row.id, found, enough, Reason.FREQUENCY_CAP.value)
         if self._campaign.once_scope is not None and found:
             found = self._take_once(connection, row.id, found)
         if not found:
             self._drop_empty(connection, row)
             return None
+        if self._is_noted:
+            if row.resends:
+                frequency.forget(connection, [row.id])
+            frequency.note(connection, self._ledger, self._scope, found, when, row.id)
         return Claim(
             row.id, row.campaign_id, row.number, row.attempt + 1, tuple(found), bool(row.resends or row.split_from)
         )
@@ -507,10 +557,13 @@ class Outbox:
             is_news = connection.execute(settled.where(is_own)).rowcount > 0
             is_settled = is_news or connection.execute(settled.where(is_in_doubt)).rowcount > 0
             if is_settled and state in (BatchState.PLANNED, BatchState.REFUSED):
-                self._forget_once(connection, claim.batch_id)
+                self._forget_phones(connection, claim.batch_id)
         return is_news
 
-    def _forget_once(self, connection: Connection, batch_id: int) -> None:
+    def _forget_phones(self, connection: Connection, batch_id: int) -> None:
+        """Nothing of a batch has left: its phones are free for others."""
+        if self._is_noted:
+            frequency.forget(connection, [batch_id])
         if self._campaign.once_scope is not None:
             connection.execute(delete(once_table).where(once_table.c.batch_id == batch_id))
 

@@ -37,7 +37,7 @@ _DISCARDED_AT_ONCE = 50_000
 AFTER_PLAN = "after plan"
 IN_ANOTHER_INSTANCE = "in another instance"
 # A phone that was left out for one of these is known to the plan all the same.
-_KNOWN = (AFTER_PLAN, IN_ANOTHER_INSTANCE, Reason.OPTED_OUT.value)
+_KNOWN = (AFTER_PLAN, IN_ANOTHER_INSTANCE, Reason.OPTED_OUT.value, Reason.FREQUENCY_CAP.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Terms:
     :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
     :param batch_size: phones in one request.
     :param category: what kind of text it is.
+    :param guards: what keeps it from going out as it is, as JSON data.
+    :param opens_at: when the first text may go out, if not yet, aware: `valid_for` counts from then.
     """
 
     content: str = field(repr=False)
@@ -58,6 +60,8 @@ class Terms:
     valid_for: timedelta
     batch_size: int
     category: str | None = None
+    guards: Mapping[str, object] = field(default_factory=dict)
+    opens_at: datetime | None = None
 
     def differences(self, stored: Campaign) -> list[str]:
         """Name what differs from a stored plan and matters to those who are texted."""
@@ -79,6 +83,7 @@ class Campaign:
 
     id: int
     name: str
+    namespace: str
     key_hash: str | None
     sender: str | None
     planned_at: datetime | None
@@ -92,6 +97,7 @@ class Campaign:
     excluded: dict[str, int]
     fingerprint: str | None
     once_scope: str | None
+    guards: str | None = None
 
 
 class Plans:
@@ -131,7 +137,7 @@ class Plans:
         with self._ledger.writing() as connection:
             head = self._head(connection, key)
             digest = text_hash(terms.content)
-            start = terms.send_time or aware(head["created_at"])
+            start = terms.send_time or terms.opens_at or aware(head["created_at"])
             result = connection.execute(
                 insert(campaign_table).values(
                     **head,
@@ -142,6 +148,7 @@ class Plans:
                     send_time=naive(terms.send_time),
                     valid_until=naive(start + terms.valid_for),
                     once_scope=key.once_scope(digest),
+                    guards=json.dumps(dict(terms.guards)) if terms.guards else None,
                 )
             )
             (campaign_id,) = result.inserted_primary_key or (0,)
@@ -213,6 +220,13 @@ class Plans:
             store_recipients(
                 self._ledger, connection, campaign.id, first, phones, dict.fromkeys(range(len(phones)), AFTER_PLAN)
             )
+
+    def note_guards(self, campaign: Campaign, guards: Mapping[str, object]) -> None:
+        """Keep what now holds a campaign back, where a later try has changed that."""
+        table = campaign_table
+        with self._ledger.writing() as connection:
+            values = {"guards": json.dumps(dict(guards)) if guards else None}
+            connection.execute(update(table).where(table.c.id == campaign.id).values(values))
 
     def _take(self, draft: Any) -> bool:
         """Make somebody's draft one's own, unless it has been carried on with: whoever wakes up finds it gone."""
@@ -473,7 +487,7 @@ def _take_back(connection: Connection, campaign_id: int) -> bool:
 
 
 def _says_the_same(current: Row[Any], ours: Row[Any], fingerprint: str) -> bool:
-    names = ("content_hash", "category", "send_time")
+    names = ("content_hash", "category", "send_time", "guards")
     return current.fingerprint == fingerprint and all(getattr(current, name) == getattr(ours, name) for name in names)
 
 
@@ -487,6 +501,7 @@ def _campaign(row: Row[Any]) -> Campaign:
     return Campaign(
         id=row.id,
         name=row.name,
+        namespace=row.namespace,
         key_hash=row.key_hash,
         sender=sender,
         planned_at=aware(row.planned_at),
@@ -500,4 +515,5 @@ def _campaign(row: Row[Any]) -> Campaign:
         excluded=json.loads(row.excluded or "{}"),
         fingerprint=row.fingerprint,
         once_scope=row.once_scope,
+        guards=row.guards,
     )

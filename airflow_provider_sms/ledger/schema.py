@@ -118,6 +118,11 @@ campaign_table = Table(
     Column("fingerprint", String(64)),
     Column("once_scope", String(64)),
     Column("purged_at", _Time),
+    # As JSON: what keeps it from going out as it is, see `guards.Guards.told`.
+    Column("guards", Text),
+    # When the sending hours begin that it waits for, and the latest time to send at that they were the reason for.
+    Column("waits_until", _Time),
+    Column("scheduled_for", _Time),
     **_NEVER_AGAIN,
 )
 
@@ -176,6 +181,19 @@ once_table = Table(
     Column("phone", String(64), primary_key=True),
     Column("campaign_id", _Id, nullable=False),
     Column("batch_id", _Id, nullable=False, index=True),
+    sqlite_with_rowid=False,
+    **_TABLE,
+)
+
+# Which phones were texted when, for caps on how often: marketing, and campaigns that have a cap. The scope stands for
+# namespace and category. All columns are in the key, so that to count takes a look into one index.
+texted_table = Table(
+    "sms_texted",
+    metadata,
+    Column("scope", String(16), primary_key=True),
+    Column("phone", String(64), primary_key=True),
+    Column("texted_at", _Time, primary_key=True),
+    Column("batch_id", _Id, primary_key=True, autoincrement=False, index=True),
     sqlite_with_rowid=False,
     **_TABLE,
 )

@@ -108,7 +108,7 @@ def campaign(ledger: Ledger, wanted: str, namespace: str) -> Target:
             **_times(ledger, connection),
             begun_at=heading.created_at,
             accepted_at=aware(accepted_at),
-            send_time=heading.send_time,
+            send_time=_later(heading.send_time, heading.scheduled_for),
             is_planned=heading.planned_at is not None,
         )
 
@@ -121,6 +121,7 @@ def batches(ledger: Ledger, taskids: Sequence[str]) -> Target:
     table, head = batch_table, campaign_table
     wanted = tuple(dict.fromkeys(taskids))
     query = select(table.c.id, table.c.taskid, table.c.settled_at, head.c.created_at, head.c.send_time)
+    query = query.add_columns(head.c.scheduled_for)
     query = query.select_from(table.join(head, head.c.id == table.c.campaign_id))
     rows: list[Any] = []
     with ledger.reading() as connection:
@@ -137,7 +138,7 @@ def batches(ledger: Ledger, taskids: Sequence[str]) -> Target:
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             + "; `airflow-sms status CAMPAIGN` shows a campaign's."
         )
-    send_times = [row.send_time for row in rows if row.send_time is not None]
+    send_times = [time for row in rows for time in (row.send_time, row.scheduled_for) if time is not None]
     return Target(
         ", ".join(wanted),
         None,
@@ -149,6 +150,10 @@ def batches(ledger: Ledger, taskids: Sequence[str]) -> Target:
         send_time=aware(max(send_times, default=None)),
         is_planned=True,
     )
+
+
+def _later(*times: datetime | None) -> datetime | None:
+    return max((time for time in times if time is not None), default=None)
 
 
 def _times(ledger: Ledger, connection: Connection) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 
+from airflow_provider_sms.ledger import frequency
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import own_name
@@ -332,14 +333,13 @@ def _remove_phones(ledger: Ledger, campaign_id: int) -> int:
     """Remove a purged campaign's phones; the recipients last, as they tell the next purge that this one was killed."""
     with ledger.reading() as connection:
         count = _count_phones(connection, campaign_id)
-        scope = select(campaign_table.c.once_scope).where(campaign_table.c.id == campaign_id)
-        is_mapped = connection.execute(scope).scalar() is not None
         numbers = select(batch_table.c.id).where(batch_table.c.campaign_id == campaign_id)
-        ids = list(connection.execute(numbers).scalars()) if is_mapped else []
+        ids = list(connection.execute(numbers).scalars())
     for start in range(0, len(ids), _BATCHES_AT_ONCE):
         with ledger.writing() as connection:
             part = ids[start : start + _BATCHES_AT_ONCE]
             connection.execute(delete(once_table).where(once_table.c.batch_id.in_(part)))
+            frequency.forget(connection, part)
     _remove_deliveries(ledger, campaign_id)
     remove_recipients(ledger, campaign_id)
     return count

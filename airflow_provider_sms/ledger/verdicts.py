@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, func, select, update
 
-from airflow_provider_sms.ledger import owners, ownership
+from airflow_provider_sms.ledger import frequency, owners, ownership
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUsageError
 from airflow_provider_sms.ledger.evidence import ADOPTED
@@ -82,6 +82,7 @@ def resolve_as_not_sent(ledger: Ledger, campaign_id: int, number: int) -> str:
         )
         # Another instance of a mapped task may text these phones now.
         connection.execute(delete(once_table).where(once_table.c.batch_id == row.id))
+        frequency.forget(connection, [row.id])
     return caution
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, func, or_, select
 
 from airflow_provider_sms.gateway.errors import PhoneRefusedError, every_error
+from airflow_provider_sms.gateway.times import BEIJING
 from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
@@ -58,6 +59,8 @@ class Report:
     :param segments: texts that one phone is charged for.
     :param points: what the accepted phones cost.
     :param remain_point: points left, as of the last answer that said so.
+    :param guards: what keeps it from going out as it is, see `guards.Guards.told`.
+    :param scheduled_for: the latest time to send at that the sending hours were the reason for, aware.
     """
 
     campaign: str
@@ -74,6 +77,13 @@ class Report:
     points: int
     remain_point: int | None
     batches: int
+    guards: Mapping[str, object] = field(default_factory=dict)
+    scheduled_for: datetime | None = None
+
+    @property
+    def points_left(self) -> int:
+        """What it costs to send what is planned and not sent."""
+        return self.not_sent * self.segments
 
     @property
     def phones(self) -> int:
@@ -95,6 +105,9 @@ class Report:
             "segments": self.segments,
             "points": self.points,
             "remainPoint": self.remain_point,
+            "guards": dict(self.guards),
+            "scheduledFor": self.scheduled_for and self.scheduled_for.astimezone(BEIJING).isoformat(timespec="seconds"),
+            "dryRun": False,
         }
 
     def __str__(self) -> str:
@@ -129,6 +142,7 @@ def report_of_what_stands(ledger: Ledger, campaign_id: int) -> Report:
 def _report(connection: Connection, campaign_id: int) -> Report:
     table, campaign = batch_table, campaign_table
     query = select(campaign.c.name, campaign.c.segments, campaign.c.excluded)
+    query = query.add_columns(campaign.c.guards, campaign.c.scheduled_for)
     head = connection.execute(query.where(campaign.c.id == campaign_id)).one()
     of_campaign = table.c.campaign_id == campaign_id
     sums = select(table.c.state, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted))
@@ -163,6 +177,8 @@ def _report(connection: Connection, campaign_id: int) -> Report:
         points=accepted * segments,
         remain_point=next((row.remain_point for row in reversed(answers) if row.remain_point is not None), None),
         batches=batches,
+        guards=json.loads(head.guards or "{}"),
+        scheduled_for=aware(head.scheduled_for),
     )
 
 
@@ -175,6 +191,8 @@ class Heading:
     :param planned_at: None: a try has begun, and no plan is stored yet.
     :param phones: planned to be sent to.
     :param purged_at: when its phones and text were removed.
+    :param waits_until: when the sending hours begin that it last waited for.
+    :param scheduled_for: the latest time to send at that they were the reason for.
     """
 
     id: int
@@ -195,6 +213,8 @@ class Heading:
     phones: int
     segments: int | None
     purged_at: datetime | None
+    waits_until: datetime | None = None
+    scheduled_for: datetime | None = None
 
 
 _HEADING = [campaign_table.c[each.name] for each in fields(Heading) if each.name != "is_draft"]

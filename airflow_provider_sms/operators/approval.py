@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.database import Ledger
     from airflow_provider_sms.ledger.keys import CampaignKey
     from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.planning import Planner
+    from airflow_provider_sms.planning import Order, Planner
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
 _ON_REJECTED = ("fail", "skip")
+# What a dry run shows in its place.
+_NO_CODE = "000000"
 # How long a worker waits at most until it looks again, where the ledger is away for a moment.
 _IN_PLACE = 5.0
 
@@ -74,6 +76,8 @@ class SmsApprovalOperator(CampaignOperator):
     :param campaign_key: what makes it the same question; None for this DAG run's task. (templated)
     :param on_in_doubt: what to do if nobody knows whether the question went out, see the group send operator.
     :param max_errors: failures in a row to put up with while the ledger is away.
+    :param dry_run: log what would be asked, ask nobody, and skip this task and what depends on it: nobody has
+        approved it. `[sms] dry_run` does so for all of them.
     """
 
     template_fields: Sequence[str] = ("phones", "question", "sms_conn_id", "campaign_key")
@@ -96,9 +100,12 @@ class SmsApprovalOperator(CampaignOperator):
         campaign_key: str | None = None,
         on_in_doubt: str = OnInDoubt.FAIL.value,
         max_errors: int = 10,
+        dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        # Airflow's own operators have a method `dry_run`.
+        self.is_dry_run = dry_run
         self.phones = phones
         self.question = question
         self.approve = approve if isinstance(approve, str) else list(approve)
@@ -123,8 +130,13 @@ class SmsApprovalOperator(CampaignOperator):
         """Ask, and wait for an answer.
 
         :raises AirflowFailException: it was rejected, nobody has answered in time, or it can not be asked.
-        :raises AirflowSkipException: it was rejected, and `on_rejected` is `skip`.
+        :raises AirflowSkipException: it was rejected, and `on_rejected` is `skip`; or it is a dry run.
         """
+        from airflow_provider_sms import settings
+
+        if self._in_words(lambda: self.is_dry_run or settings.dry_run()):
+            self._in_words(lambda: self._rehearse(context))
+            raise AirflowSkipException("Dry run: nobody was asked, so nobody has approved.")
         return self._ask(context, lambda planner: planner.plan(), waited=0.0)
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -154,11 +166,26 @@ class SmsApprovalOperator(CampaignOperator):
         self._in_words(lambda: self._ask_or_raise(context, find, waited))
         return self._wait(context)
 
+    def _rehearse(self, context: Context) -> None:
+        from airflow_provider_sms import recipients
+
+        hook = SmsHook(self.sms_conn_id)
+        order = self._order(hook, _NO_CODE)
+        self._preview(
+            hook, self._key(context), order, lambda: recipients.stream(unwrapped(self.phones)), self._policy()
+        )
+
+    def _order(self, hook: SmsHook, code: str) -> Order:
+        from airflow_provider_sms.planning import make_order
+
+        content = make_question(str(unwrapped(self.question)), code, self._answers())
+        return make_order(hook.account, content, category=Category.NOTICE.value, policy=self._policy())
+
     def _ask_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> None:
         from airflow_provider_sms import recipients
         from airflow_provider_sms.ledger import answers, hearing
         from airflow_provider_sms.opening import open_for_campaign
-        from airflow_provider_sms.planning import Planner, make_order
+        from airflow_provider_sms.planning import Planner
 
         key = self._key(context)
         with closing(open_for_campaign(self.log, key, which_try(context))) as ledger:
@@ -166,8 +193,7 @@ class SmsApprovalOperator(CampaignOperator):
             hook = SmsHook(self.sms_conn_id)
             policy = self._policy()
             code = make_code(answers.secret(ledger), key.hash)
-            content = make_question(str(unwrapped(self.question)), code, self._answers())
-            order = make_order(hook.account, content, category=Category.NOTICE.value, policy=policy)
+            order = self._order(hook, code)
             planner = Planner(ledger, key, order, lambda: recipients.stream(unwrapped(self.phones)), self.log, policy)
             self._send_planned(context, hook, planner, find, waited)
 

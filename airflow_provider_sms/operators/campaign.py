@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sms.hooks.sms import SmsHook
-    from airflow_provider_sms.ledger.keys import TaskInstanceKey
+    from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
     from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.ledger.views import Report
-    from airflow_provider_sms.planning import Planner, Try
+    from airflow_provider_sms.planning import Chunks, Order, Planner, Try
+    from airflow_provider_sms.policy import Policy
 
 TASK_ID_KEY = "taskId"
 
@@ -77,6 +78,17 @@ class CampaignOperator(MaskedFields, BaseOperator):
                 raise _alone(error) from None
             raise AirflowFailException(str(error)) from None
 
+    def _preview(
+        self, hook: SmsHook, key: CampaignKey, order: Order, read: Callable[[], Chunks], policy: Policy
+    ) -> dict[str, Any]:
+        """Log what would be sent, and send nothing; its summary."""
+        from airflow_provider_sms.dry_run import preview
+
+        seen = preview(self.log, key, order, read, policy, balance=hook.get_balance)
+        for line in seen.lines():
+            self.log.info("%s", line)
+        return seen.summary()
+
     def _send_planned(
         self, context: Context, hook: SmsHook, planner: Planner, find: Callable[[Planner], Campaign], waited: float
     ) -> tuple[Campaign, Report]:
@@ -101,6 +113,7 @@ class CampaignOperator(MaskedFields, BaseOperator):
             self.log,
             defer=self._defer_for,
             waited=waited,
+            guards=planner.order.guards,
             default_account=hook.default_account,
             observer=hook.observer,
         )

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sms.gateway.categories import read_category
+from airflow_provider_sms.guards import DEFAULT, PER, Guards, OutsideHours
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.operators.approval import SmsApprovalOperator
 from airflow_provider_sms.operators.campaign import (
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.planning import Planner
+    from airflow_provider_sms.planning import Chunks, Order, Planner
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
 __all__ = ["TASK_ID_KEY", "SmsApprovalOperator", "SmsGroupSendOperator"]
@@ -56,7 +57,7 @@ class SmsGroupSendOperator(CampaignOperator):
 
     XCom `taskId` holds the platform's batch id (a list of ids if there is more than one request) soon after the
     platform has accepted; the return value is a summary in counts of phones: `campaign, taskIds, accepted,
-    refused, inDoubt, excluded, notSent, segments, points, remainPoint`.
+    refused, inDoubt, excluded, notSent, segments, points, remainPoint`, and `guards`, those that were on.
 
     What was planned and sent is in the ledger: a retry or a clear carries on with what is left. To send again on
     purpose, use another `campaign_key` or DAG run.
@@ -71,6 +72,19 @@ class SmsGroupSendOperator(CampaignOperator):
     :param campaign_key: what makes it the same campaign; None for this DAG run's task. (templated)
     :param category: `marketing`, which phones that have opted out do not get, however late they did; or `notice`;
         None if it is not said.
+    :param sending_hours: when texts may go out, Beijing time, such as `("08:00", "21:00")`; None for any time. By
+        default 08:00 to 21:00 for marketing, any time for others.
+    :param outside_hours: what to do outside them: `wait` deferred until they begin, `schedule` by the platform's send
+        time, or `fail` before anything is sent. Looked at before every request.
+    :param max_per_phone: texts of this category, from all campaigns, that a phone may get in any period `per`; who
+        has had as many is left out.
+    :param per: that period.
+    :param max_points: fail before anything is sent if the plan costs more points.
+    :param min_balance_after: fail before anything is sent if fewer points would be left on the account.
+    :param opt_out_wording: `add` how to opt out (拒收请回复R) to a text that does not say it, or `require` it; None to
+        leave the text alone. By default `add` for marketing, None for others.
+    :param dry_run: plan, log what would be sent, and send nothing; `taskId` is not pushed, and the summary says
+        `dryRun`. `[sms] dry_run` does so for all of them.
     :param on_in_doubt: what to do about requests that left and were not answered: `fail` for good once the others
         are sent, `wait` for receipts, `assume_sent`, or `resend`, which may text a phone twice.
     :param on_changed: what to do if the text or the time has changed since the campaign began: `fail`, or `resume`
@@ -106,6 +120,14 @@ class SmsGroupSendOperator(CampaignOperator):
         valid_for: timedelta = VALID_FOR,
         max_in_flight: int = 1,
         max_wait: timedelta = MAX_WAIT,
+        sending_hours: tuple[str, str] | str | None = DEFAULT,
+        outside_hours: str = OutsideHours.WAIT.value,
+        max_per_phone: int | None = None,
+        per: timedelta = PER,
+        max_points: int | None = None,
+        min_balance_after: int | None = None,
+        opt_out_wording: str | None = DEFAULT,
+        dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -123,8 +145,18 @@ class SmsGroupSendOperator(CampaignOperator):
         self.valid_for = valid_for
         self.max_in_flight = max_in_flight
         self.max_wait = max_wait
+        self.sending_hours = sending_hours
+        self.outside_hours = outside_hours
+        self.max_per_phone = max_per_phone
+        self.per = per
+        self.max_points = max_points
+        self.min_balance_after = min_balance_after
+        self.opt_out_wording = opt_out_wording
+        # Airflow's own operators have a method `dry_run`.
+        self.is_dry_run = dry_run
         # A wrong choice shall show when the DAG is read, not when it is to send.
         self._policy()
+        self._guards()
         read_category(category)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -147,6 +179,9 @@ class SmsGroupSendOperator(CampaignOperator):
     def _policy(self) -> Policy:
         return Policy(**{each.name: getattr(self, each.name) for each in fields(Policy)})
 
+    def _guards(self) -> Guards:
+        return Guards(**{each.name: getattr(self, each.name) for each in fields(Guards)})
+
     def _send(self, context: Context, find: Callable[[Planner], Campaign], *, waited: float) -> dict[str, Any]:
         return self._in_words(lambda: self._send_or_raise(context, find, waited))
 
@@ -157,17 +192,25 @@ class SmsGroupSendOperator(CampaignOperator):
         from airflow_provider_sms.planning import Planner, make_order
 
         key = CampaignKey(settings.namespace(), sender(context), self.campaign_key)
-        with closing(open_for_campaign(self.log, key, which_try(context))) as ledger:
-            hook = SmsHook(self.sms_conn_id)
-            policy = self._policy()
-            order = make_order(
+        hook, policy = SmsHook(self.sms_conn_id), self._policy()
+
+        def order() -> Order:
+            return make_order(
                 hook.account,
                 unwrapped(self.content),
                 unwrapped(self.send_time),
                 self.batch_size,
                 self.category,
                 policy=policy,
+                guards=self._guards(),
             )
-            planner = Planner(ledger, key, order, lambda: recipients.stream(unwrapped(self.phones)), self.log, policy)
+
+        def read() -> Chunks:
+            return recipients.stream(unwrapped(self.phones))
+
+        if self.is_dry_run or settings.dry_run():
+            return self._preview(hook, key, order(), read, policy)
+        with closing(open_for_campaign(self.log, key, which_try(context))) as ledger:
+            planner = Planner(ledger, key, order(), read, self.log, policy)
             _, report = self._send_planned(context, hook, planner, find, waited)
             return report.summary()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
+    XComNotFound,
     conf,
 )
 
@@ -61,13 +62,32 @@ class LedgerSensor(BaseSensorOperator):
         self.max_errors = max_errors
         self.deferrable = deferrable
         self._errors = 0
+        self._was_dry_run = False
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Render as ever; the taskId of a send that was a dry run is not there, and is no error."""
+        others = [name for name in template_fields if name != "batch_id"]
+        if len(others) < len(list(template_fields)):
+            try:
+                super()._do_render_template_fields(parent, ["batch_id"], context, jinja_env, seen_oids)
+            except XComNotFound:
+                if not _is_from_dry_run(parent.batch_id, context):
+                    raise
+                parent.batch_id, parent._was_dry_run = None, True
+        super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
         """Wait as the mode says.
 
         :returns: the summary.
         :raises AirflowFailException: it can not be waited for, or too few have come; the message says which.
+        :raises AirflowSkipException: nothing was sent, as that was a dry run, and nobody can have answered.
         """
+        if self._is_after_dry_run():
+            self.log.info("Dry run: nothing was sent, so there is nothing to wait for.")
+            return self._after_dry_run()
         if not self.deferrable:
             return super().execute(context)
         try:
@@ -163,8 +183,44 @@ class LedgerSensor(BaseSensorOperator):
     def _named(target: Target) -> dict[str, Any]:
         return {"campaign": target.name} if target.campaign_id is not None else {"batches": list(target.taskids)}
 
+    def _is_after_dry_run(self) -> bool:
+        """Whether nothing was sent of what this waits for: it was a dry run, or all are and the ledger knows nothing.
+
+        :raises AirflowFailException: `[sms] dry_run` can not be read.
+        """
+        from airflow_provider_sms import settings
+        from airflow_provider_sms.gateway.errors import InputError
+        from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
+
+        if self._was_dry_run:
+            return True
+        try:
+            if not settings.dry_run():
+                return False
+        except settings.SettingsError as error:
+            raise AirflowFailException(str(error)) from None
+        try:
+            self._look()
+        except (LedgerUnreachableError, AirflowFailException):
+            return False
+        except (InputError, LedgerError):
+            return True
+        return False
+
+    def _after_dry_run(self) -> dict[str, Any]:
+        raise NotImplementedError
+
     def _look(self) -> Look:
         raise NotImplementedError
 
     def _trigger(self, look: Look, began: float) -> BaseTrigger:
         raise NotImplementedError
+
+
+def _is_from_dry_run(batch_id: Any, context: Context) -> bool:
+    """Whether an upstream task that should have left taskIds says of itself that it was a dry run."""
+    upstream = getattr(batch_id, "operator", None)
+    if upstream is None:
+        return False
+    summary = context["ti"].xcom_pull(task_ids=upstream.task_id)
+    return isinstance(summary, dict) and summary.get("dryRun") is True

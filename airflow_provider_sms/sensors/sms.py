@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowNotFoundException,
+    AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -148,7 +149,8 @@ class SmsDeliverySensor(LedgerSensor):
     The return value is a summary: `campaign` or `batches`, `accepted, delivered, failed, failedByCause, unknown,
     missing, contradicted`. Unknown are accepted phones without a final receipt, missing those without any.
 
-    It fails at its start where no receiver has ever run, and names the command that sets one up.
+    It fails at its start where no receiver has ever run, and names the command that sets one up. After a dry run it
+    succeeds at once: nothing was sent, all counts are 0, and the summary says `dryRun`.
 
     Interface document: 2.回执/回复推送接口.
 
@@ -210,6 +212,11 @@ class SmsDeliverySensor(LedgerSensor):
         result = self._named(look.target) | summary(look.counts) if look.verdict is Verdict.REACHED else None
         return Look(look.target, result, look.again_in)
 
+    def _after_dry_run(self) -> dict[str, Any]:
+        from airflow_provider_sms.waiting import Total, summary
+
+        return {"dryRun": True, **summary(Total())}
+
     def _trigger(self, look: Look, began: float) -> BaseTrigger:
         from airflow_provider_sms.triggers.sms import SmsDeliveryTrigger
 
@@ -236,7 +243,7 @@ class SmsReplySensor(LedgerSensor):
 
     A reply that came before the sensor counts too. The return value is `campaign` or `batches`, `replies` (how
     many match), `replyIds` (of the first hundred) and `firstPhone`, masked. What they say is personal data and is
-    not in it: a task reads it by `SmsHook.claim_replies`.
+    not in it: a task reads it by `SmsHook.claim_replies`. After a dry run it is skipped: nobody can have answered.
 
     Interface document: 2.回执/回复推送接口.
 
@@ -269,6 +276,9 @@ class SmsReplySensor(LedgerSensor):
             "firstPhone": mask(look.replies[0].phone),
         }
         return Look(look.target, self._named(look.target) | found)
+
+    def _after_dry_run(self) -> dict[str, Any]:
+        raise AirflowSkipException("Dry run: nothing was sent, so nobody can have answered.")
 
     def _trigger(self, look: Look, began: float) -> BaseTrigger:
         from airflow_provider_sms.triggers.sms import SmsReplySensorTrigger

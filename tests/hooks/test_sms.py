@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_sms.gateway.errors import AccountError, CredentialsError, SmsError, TextError
 from airflow_provider_sms.get_provider_info import get_provider_info
+from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.hooks.sms import SmsHook, read_account
 from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger
@@ -153,7 +154,8 @@ def test_marketing_goes_to_nobody_who_has_opted_out(
 ) -> None:
     with ledger.writing() as ledger_connection:
         opt_outs.add(ledger_connection, ledger, PHONES[0], source="reply")
-    summary = SmsHook().send_group(PHONES, TEXT, category="marketing")
+    guards = Guards(sending_hours=None)
+    summary = SmsHook().send_group(PHONES, TEXT, category="marketing", guards=guards)
     assert summary["excludedByReason"] == {"opted out": 1}
     assert simulator.accepted()[0]["phones"] == PHONES[1:]
 

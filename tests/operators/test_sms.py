@@ -63,6 +63,9 @@ class TestSending:
             "segments": 1,
             "points": 4,
             "remainPoint": simulator.settings()["balance"],
+            "guards": {},
+            "scheduledFor": None,
+            "dryRun": False,
         }
         assert json.loads(json.dumps(summary)) == summary
 
@@ -119,7 +122,7 @@ class TestSending:
     ) -> None:
         with ledger.writing() as connection:
             opt_outs.add(connection, ledger, PHONES[1], source="reply")
-        summary = operator(category="marketing").execute(context)
+        summary = operator(category="marketing", sending_hours=None).execute(context)
         assert simulator.accepted()[0]["phones"] == [PHONES[0], *PHONES[2:]]
         assert (summary["accepted"], summary["excludedByReason"]) == (3, {"opted out": 1})
 

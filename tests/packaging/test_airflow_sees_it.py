@@ -66,6 +66,8 @@ def test_config_list_shows_the_options_and_explains_them() -> None:
         "allowed_networks",
         "trusted_proxies",
         "path_tokens",
+        "dry_run",
+        "point_price",
         "opt_out_words",
     }
     for name, option in options.items():

@@ -6,13 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
 
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
+from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
 from airflow_provider_sms.ledger.schema import batch_table, recipient_table
@@ -26,6 +27,8 @@ TEXT = "【云通信】您好"
 PHONES = [f"1380013{number:04d}" for number in range(1, 11)]
 ACCOUNT = Account("FAKE-APP-ID", "FAKE-APP-KEY", batch_size=2)
 SENDER = TaskInstanceKey("dag", "run", "send")
+# What is tested with them does not hang on the time of the day, or on a changed text.
+ANY_TIME = Guards(sending_hours=None, opt_out_wording=None)
 NOON = datetime(2030, 1, 31, 4, 0, tzinfo=UTC)
 
 
@@ -34,6 +37,8 @@ class Platform:
 
     def __init__(self, *answers: object, account: Account = ACCOUNT) -> None:
         self.account = account
+        self.balances: list[int | Exception] = []
+        self.asked = 0
         self.answers = list(answers)
         self.requests: list[tuple[str, ...]] = []
         self.accepted: list[str] = []
@@ -61,6 +66,14 @@ class Platform:
             number = len(self.requests)
             return answer if isinstance(answer, Acceptance) else Acceptance(f"T{number}", None, 1000 - number)
 
+    def get_balance(self) -> int:
+        """The next of `balances`; the last one for ever."""
+        self.asked += 1
+        balance = self.balances.pop(0) if len(self.balances) > 1 else self.balances[0]
+        if isinstance(balance, Exception):
+            raise balance
+        return balance
+
 
 class Deferred(BaseException):
     """What a task that leaves its process raises."""
@@ -83,6 +96,13 @@ class Campaigns:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     pauses: list[float] = field(default_factory=list)
     observer: Observer = NO_OBSERVER
+    time_passes: bool = False
+
+    def pause(self, seconds: float) -> None:
+        """Time passes as it is waited for, if `time_passes`."""
+        self.pauses.append(seconds)
+        if self.time_passes:
+            self.now += timedelta(seconds=seconds)
 
     def run(
         self,
@@ -96,6 +116,7 @@ class Campaigns:
         send_time: datetime | None = None,
         batch_size: int | None = None,
         category: str | None = None,
+        guards: Guards = ANY_TIME,
         defer: Callable[[float, float], None] | None = None,
         waited: float = 0.0,
         on_accepted: Callable[[Report], None] | None = None,
@@ -108,7 +129,7 @@ class Campaigns:
         key = key or CampaignKey("", TaskInstanceKey("dag", "run", "send", map_index))
         policy = Policy(**choices)
         begin(self.ledger, key, attempt)
-        order = make_order(platform.account, content, send_time, batch_size, category, policy=policy)
+        order = make_order(platform.account, content, send_time, batch_size, category, policy=policy, guards=guards)
         planner = Planner(
             self.ledger, key, order, read or (lambda: [list(phones)]), self.log, policy, now=lambda: self.now
         )
@@ -118,9 +139,10 @@ class Campaigns:
             planner.plan(),
             policy,
             self.log,
-            pause=self.pauses.append,
+            pause=self.pause,
             defer=defer,
             waited=waited,
+            guards=guards,
             default_account=default_account,
             observer=self.observer,
             now=lambda: self.now,

@@ -1,0 +1,299 @@
+"""What a send would do, shown and not done: planned as ever, into a ledger that is thrown away.
+
+Joins settings, ledger and planning; knows no Airflow but its settings. The real ledger is read, and not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.engine.url import URL
+
+from airflow_provider_sms import settings
+from airflow_provider_sms.gateway import prices, texts, times
+from airflow_provider_sms.gateway.errors import SmsError
+from airflow_provider_sms.gateway.phones import mask, mask_inside
+from airflow_provider_sms.guards import OutsideHours
+from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.plans import Plans
+from airflow_provider_sms.ledger.schema import BatchState, ledger_table, metadata, recipient_table
+from airflow_provider_sms.ledger.views import Part, Report
+from airflow_provider_sms.opening import open_to_read
+from airflow_provider_sms.planning import LIFTABLE, Chunks, Log, Order, Planner, check_balance
+from airflow_provider_sms.policy import OnExpired, Policy
+
+SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One item that is left out.
+
+    :param shown: masked.
+    """
+
+    position: int
+    shown: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be sent.
+
+    :param report: of the plan; `not_sent` is what would go out.
+    :param batches: requests that would go out.
+    :param text: as it would go out; phones in it are masked.
+    :param first: the first phone that would be texted, masked; None if there is none.
+    :param when: when it would go out, in words.
+    :param left_out: the first of those that are left out.
+    :param earlier: what became of the campaign until now, if it has begun.
+    :param price: of one point; None if nobody has said it.
+    :param balance: points on the account; None if nobody had to know it.
+    """
+
+    report: Report
+    batches: int
+    text: str = field(repr=False)
+    first: str | None
+    send_time: datetime | None
+    when: str
+    left_out: tuple[LeftOut, ...]
+    earlier: Report | None
+    price: Decimal | None
+    balance: int | None
+
+    @property
+    def points(self) -> int:
+        """What it would cost."""
+        return self.report.points_left
+
+    def summary(self) -> dict[str, Any]:
+        """The same shape as that of a send, and more beside it; without a phone or a text."""
+        return {
+            **self.report.summary(),
+            "points": self.points,
+            "dryRun": True,
+            "phones": self.report.not_sent,
+            "batches": self.batches,
+            "units": texts.length(self.text),
+            "first": self.first,
+            "sendTime": None if self.send_time is None else _iso(self.send_time),
+            "goesOut": self.when,
+            "pointPrice": None if self.price is None else prices.shown(self.price),
+            "cost": None if self.price is None else prices.cost(self.points, self.price),
+            "balance": self.balance,
+            "earlier": None if self.earlier is None else self.earlier.summary(),
+        }
+
+    def lines(self, most: int = SHOWN) -> Iterator[str]:
+        """The same for people.
+
+        :param most: how many of those left out are named.
+        """
+        report = self.report
+        yield "Dry run: nothing is sent."
+        yield f"campaign: {report.campaign}"
+        if self.earlier is not None:
+            yield f"so far:   {self.earlier}; below is what would still go out"
+        yield f"text:     {self.text}"
+        yield f"length:   {texts.length(self.text)} characters, {report.segments} segment(s) a phone"
+        yield f"phones:   {report.not_sent} in {self.batches} request(s), first {self.first or '-'}"
+        yield f"points:   {self.points}{self._cost()}"
+        yield f"send at:  {self.when}"
+        if report.guards:
+            yield f"guards:   {', '.join(f'{name} {value}' for name, value in report.guards.items())}"
+        if self.balance is not None:
+            yield f"balance:  {self.balance} points, {self.balance - self.points} after it"
+        excluded = sum(report.excluded.values())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.excluded.items())
+        yield f"excluded: {excluded}{f' ({reasons})' if reasons else ''}"
+        shown = self.left_out[:most]
+        yield from (f"  item {each.position}: {each.shown} ({each.reason})" for each in shown)
+        if excluded > len(shown):
+            yield f"  … and {excluded - len(shown)} more"
+
+    def _cost(self) -> str:
+        if self.price is None:
+            return ""
+        return f", cost {prices.cost(self.points, self.price)} at {prices.shown(self.price)} a point"
+
+
+def preview(
+    log: Log,
+    key: CampaignKey,
+    order: Order,
+    read: Callable[[], Chunks],
+    policy: Policy,
+    *,
+    price: Decimal | None = None,
+    balance: Callable[[], int] | None = None,
+    most: int | None = SHOWN,
+    now: Callable[[], datetime] = times.now,
+) -> Preview:
+    """Plan a campaign without sending or storing anything; what would stop the send stops this.
+
+    :param read: see `Planner`.
+    :param price: of one point; None for `[sms] point_price`.
+    :param balance: asks the account's points; only asked if `min_balance_after` needs it.
+    :param most: how many of those left out are named; None for all.
+    :raises InputError: something can not be sent.
+    :raises LedgerError: the ledger can not be used, or the campaign has begun with another text, category or time.
+    """
+    price = settings.point_price() if price is None else price
+    opened = open_to_read(log)
+    with nullcontext() if opened is None else closing(opened):
+        rehearsal = _Rehearsal(opened, key, order, read, log, policy, now)
+        seen = rehearsal.going_on() or rehearsal.planned_anew(most)
+    known = _balance(log, order, seen.report, balance)
+    return Preview(
+        report=seen.report,
+        batches=seen.batches,
+        text=mask_inside(seen.text),
+        first=None if seen.first is None else mask(seen.first),
+        send_time=order.send_time,
+        when=_when(order, now()),
+        left_out=seen.left_out,
+        earlier=seen.earlier,
+        price=price,
+        balance=known,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    report: Report
+    batches: int
+    text: str = field(repr=False)
+    first: str | None = field(repr=False)
+    left_out: tuple[LeftOut, ...] = ()
+    earlier: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    books: Ledger | None
+    key: CampaignKey
+    order: Order
+    read: Callable[[], Chunks] = field(repr=False)
+    log: Log
+    policy: Policy
+    now: Callable[[], datetime]
+
+    def going_on(self) -> _Seen | None:
+        """What is left of a campaign that has begun; None if it would be planned anew."""
+        if self.books is None:
+            return None
+        stored = Plans(self.books, own_name()).find(self.key)
+        if stored is None or stored.planned_at is None:
+            return None
+        standing = views.standing(self.books, stored.id)
+        if all(self._is_open(part) for part in standing.parts):
+            return None
+        self._planner(self.books).check_terms(stored)
+        earlier = views.report(self.books, stored.id)
+        is_late = stored.valid_until is not None and stored.valid_until < standing.now
+        is_over = is_late and self.policy.on_expired is not OnExpired.SEND_NOW
+        left = [] if is_over else [part for part in standing.parts if self._is_open(part)]
+        phones, batches = sum(part.phones for part in left), sum(part.batches for part in left)
+        return _Seen(_still(earlier, phones), batches, stored.content, None, earlier=earlier)
+
+    def planned_anew(self, most: int | None) -> _Seen:
+        """The plan that would be stored."""
+        with _scratch() as scratch:
+            campaign = self._planner(scratch).plan()
+            report = views.report(scratch, campaign.id)
+            first, left_out = _items(scratch, campaign.id, most)
+        return _Seen(report, report.batches, campaign.content, first, left_out)
+
+    def _planner(self, ledger: Ledger) -> Planner:
+        return Planner(ledger, self.key, self.order, self.read, self.log, self.policy, self.now, books=self.books)
+
+    def _is_open(self, part: Part) -> bool:
+        if part.state is BatchState.EXPIRED:
+            return self.policy.on_expired is OnExpired.SEND_NOW
+        is_lifted = part.state is BatchState.REFUSED and part.refusal in LIFTABLE
+        return part.state is BatchState.PLANNED or is_lifted
+
+
+@contextmanager
+def _scratch() -> Iterator[Ledger]:
+    """A ledger for one plan: a file for its owner alone, gone with the block."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="airflow-sms-dry-run-"))
+        ledger = stack.enter_context(closing(Ledger(URL.create("sqlite", database=str(Path(folder) / "plan.db")))))
+        with ledger.writing() as connection:
+            metadata.create_all(connection)
+            connection.execute(insert(ledger_table).values(id=1, created_at=ledger.now(connection)))
+        with ledger.holding():
+            yield ledger
+
+
+def _still(earlier: Report, phones: int) -> Report:
+    """What a campaign that has begun would still do."""
+    return Report(
+        campaign=earlier.campaign,
+        task_ids=(),
+        accepted=0,
+        refused=0,
+        refused_batches=0,
+        in_doubt=0,
+        sending=0,
+        excluded=earlier.excluded,
+        not_sent=phones,
+        expired=0,
+        segments=earlier.segments,
+        points=0,
+        remain_point=None,
+        batches=0,
+        guards=earlier.guards,
+    )
+
+
+def _items(ledger: Ledger, campaign_id: int, most: int | None) -> tuple[str | None, tuple[LeftOut, ...]]:
+    table = recipient_table
+    of_campaign = table.c.campaign_id == campaign_id
+    first = select(table.c.phone).where(of_campaign, table.c.reason.is_(None)).order_by(table.c.position).limit(1)
+    others = select(table.c.position, table.c.phone, table.c.reason).where(of_campaign, table.c.reason.is_not(None))
+    with ledger.reading() as connection:
+        phone = connection.execute(first).scalar()
+        rows = connection.execute(others.order_by(table.c.position).limit(most)).all()
+    return phone, tuple(LeftOut(row.position, mask(row.phone), row.reason) for row in rows)
+
+
+def _balance(log: Log, order: Order, report: Report, ask: Callable[[], int] | None) -> int | None:
+    least = order.guards.min_balance_after
+    if least is None or ask is None or not report.not_sent:
+        return None
+    try:
+        balance = ask()
+    except SmsError as error:
+        log.warning("The balance can not be asked, so min_balance_after is not checked: %s", error.what)
+        return None
+    check_balance(balance, report.points_left, least)
+    return balance
+
+
+def _when(order: Order, now: datetime) -> str:
+    if order.send_time is not None:
+        return _iso(order.send_time)
+    if order.hours is None or order.hours.contain(now):
+        return "at once"
+    if order.guards.outside_hours is OutsideHours.SCHEDULE:
+        return f"{_iso(order.hours.next_send_time(now))}, scheduled: now it is outside the hours {order.hours}"
+    return f"{_iso(order.hours.next_open(now))}, after waiting: now it is outside the hours {order.hours}"
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(times.BEIJING).isoformat(timespec="seconds")

@@ -1,0 +1,173 @@
+"""How often a phone may be texted, across campaigns, on each database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from airflow_provider_sms.gateway.errors import AnswerLostError, BalanceTooLowError
+from airflow_provider_sms.guards import Guards
+from airflow_provider_sms.ledger import upkeep, verdicts
+from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.schema import texted_table
+from airflow_provider_sms.sending import CampaignError, Sender
+from tests.support.campaigns import PHONES, Campaigns, Platform
+
+REASON = "frequency cap"
+
+
+@pytest.fixture
+def ledger(any_ledger: Ledger) -> Ledger:
+    return any_ledger
+
+
+def capped(texts: int = 1, **more: Any) -> Guards:
+    return Guards(sending_hours=None, opt_out_wording=None, max_per_phone=texts, **more)
+
+
+@pytest.fixture
+def send(campaigns: Campaigns) -> Callable[..., Any]:
+    """Send marketing under a key."""
+
+    def send(name: str, phones: list[str] = PHONES, platform: Any = None, namespace: str = "", **more: Any) -> Any:
+        more = {"category": "marketing", "guards": capped(), **more}
+        return campaigns.run(platform or Platform(), phones, key=CampaignKey(namespace, campaign_key=name), **more)
+
+    return send
+
+
+def noted(ledger: Ledger) -> int:
+    with ledger.reading() as connection:
+        return int(connection.execute(select(func.count()).where(texted_table.c.phone != "")).scalar_one())
+
+
+def test_who_has_had_enough_is_left_out_and_reported(send: Callable[..., Any], campaigns: Campaigns) -> None:
+    # Marketing counts whether it has a cap or not.
+    send("spring", PHONES[:6], guards=Guards(sending_hours=None))
+    send("summer", PHONES[:4], guards=capped(2))
+    platform = Platform()
+    report = send("autumn", platform=platform, guards=capped(2))
+    assert report.excluded == {REASON: 4}
+    assert platform.accepted == PHONES[4:]
+    assert [each for each, reason in campaigns.reasons().items() if reason == REASON] == PHONES[:4]
+    assert send("winter", PHONES[:6]).phones == 0
+
+
+def test_other_categories_and_namespaces_do_not_count(send: Callable[..., Any]) -> None:
+    send("spring")
+    assert send("notice", category="notice").accepted == 10
+    assert send("plain", category=None).accepted == 10
+    assert send("elsewhere", namespace="test").accepted == 10
+    # Nor do texts without a cap of any other kind than marketing.
+    send("more", category=None, guards=Guards())
+    assert send("plain again", category=None, guards=capped(2)).accepted == 10
+    assert send("notice again", category="notice").excluded == {REASON: 10}
+
+
+def test_what_was_sent_before_the_period_does_not_count(send: Callable[..., Any], ledger: Ledger) -> None:
+    send("spring")
+    with ledger.writing() as connection:
+        past = ledger.now(connection) - timedelta(days=7, minutes=1)
+        connection.execute(update(texted_table).values(texted_at=past))
+    assert send("summer", guards=capped(per=timedelta(days=8))).accepted == 0
+    assert send("autumn").accepted == 10
+
+
+def test_what_is_scheduled_counts_at_its_time(send: Callable[..., Any], campaigns: Campaigns) -> None:
+    tomorrow = campaigns.now + timedelta(days=1)
+    send("tomorrow", send_time=tomorrow)
+    assert send("now", guards=capped(per=timedelta(hours=6))).accepted == 10
+    assert send("also now", guards=capped(2, per=timedelta(days=2))).accepted == 0
+    assert send("in a week", send_time=tomorrow + timedelta(days=7)).accepted == 10
+
+
+def test_what_is_in_doubt_counts_and_what_was_refused_does_not(send: Callable[..., Any], ledger: Ledger) -> None:
+    answers = [AnswerLostError("lost"), None, BalanceTooLowError("no points")]
+    with pytest.raises(CampaignError):
+        send("spring", platform=Platform(*answers))
+    assert noted(ledger) == 4
+    platform = Platform()
+    assert send("summer", platform=platform).excluded == {REASON: 4}
+    # And the campaign itself then finds that the others have had theirs.
+    with pytest.raises(CampaignError):
+        send("spring")
+    assert noted(ledger) == 10
+
+
+def test_a_verdict_frees_them(send: Callable[..., Any], ledger: Ledger, campaigns: Campaigns) -> None:
+    with pytest.raises(CampaignError):
+        send("spring", PHONES[:2], platform=Platform(AnswerLostError("lost")))
+    verdicts.resolve_as_not_sent(ledger, campaigns.batches()[0].campaign_id, 1)
+    assert noted(ledger) == 0
+    assert send("summer", PHONES[:2]).accepted == 2
+
+
+def test_a_campaign_s_own_attempt_does_not_count_against_it(
+    send: Callable[..., Any], ledger: Ledger, campaigns: Campaigns
+) -> None:
+    with pytest.raises(CampaignError):
+        send("spring", PHONES[:2], platform=Platform(AnswerLostError("lost")))
+    campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
+    assert send("spring", PHONES[:2], on_in_doubt="resend").accepted == 2
+    assert noted(ledger) == 2
+
+
+def test_what_another_campaign_has_sent_since_the_plan_is_found_at_the_claim(
+    send: Callable[..., Any], campaigns: Campaigns
+) -> None:
+    def another_one_first(sender: Sender) -> None:
+        send("first", PHONES[:3])
+
+    platform = Platform()
+    report = send("second", platform=platform, before_sending=another_one_first)
+    assert (platform.accepted, report.excluded) == (PHONES[3:], {REASON: 3})
+    # Once planned and left out, they are not taken for new ones by the next try.
+    assert send("second", platform=platform) == report
+
+
+def test_while_nothing_has_left_another_cap_plans_anew(send: Callable[..., Any]) -> None:
+    send("spring", PHONES[:4])
+    with pytest.raises(CampaignError):
+        send("summer", platform=Platform(BalanceTooLowError("no points")))
+    assert send("summer", guards=capped(2)).accepted == 10
+
+
+def test_two_that_claim_at_once_do_not_both_text_a_phone(ledger: Ledger) -> None:
+    reports: list[Any] = []
+    both = threading.Barrier(2)
+
+    def run(name: str) -> None:
+        reports.append(
+            Campaigns(ledger).run(
+                Platform(),
+                key=CampaignKey("", campaign_key=name),
+                category="marketing",
+                guards=capped(),
+                before_sending=lambda sender: both.wait(30) and None,
+            )
+        )
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sum(report.accepted for report in reports) == 10
+    assert sum(report.excluded.get(REASON, 0) for report in reports) == 10
+
+
+def test_purging_a_campaign_removes_its_phones_here_too(send: Callable[..., Any], ledger: Ledger) -> None:
+    send("spring")
+    assert noted(ledger) == 10
+    with ledger.reading() as connection:
+        tomorrow = ledger.now(connection) + timedelta(days=1)
+    from airflow_provider_sms.ledger.database import aware
+
+    upkeep.purge(ledger, aware(tomorrow), lambda removed: None)
+    assert noted(ledger) == 0
