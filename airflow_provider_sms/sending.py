@@ -119,6 +119,7 @@ class Sender:
         then; None to wait in the process.
     :param waited: seconds that this try has waited already.
     :param default_account: tells the App ID of `sms_default`, if that is to be had: see `evidence.look`.
+    :param settle_limit: seconds for which a step is repeated that the ledger does not take.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Sender:
         defer: Callable[[float, float], None] | None = None,
         waited: float = 0.0,
         default_account: Callable[[], str | None] = lambda: None,
+        settle_limit: float = SETTLE_LIMIT,
         now: Callable[[], datetime] = times.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -147,6 +149,7 @@ class Sender:
         self._defer = defer
         self._waited = waited
         self._default_account = default_account
+        self._settle_limit = settle_limit
         self._now = now
         self._clock = clock
         self._owner = own_name()
@@ -409,7 +412,7 @@ class Sender:
             try:
                 result = step()
             except LedgerUnreachableError as error:
-                if self._clock() - began >= SETTLE_LIMIT:
+                if self._clock() - began >= self._settle_limit:
                     raise
                 self._settling.clear()
                 self._log.warning("%s Trying again in %.0f s; nothing new is sent until then.", error, seconds)
