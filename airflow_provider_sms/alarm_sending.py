@@ -1,6 +1,6 @@
-"""Sends alarms: each once and so many a phone, by the ledger; without one if there is none, as it may be its alarm.
+"""Sends an alarm: once and so often a phone, by the ledger; without one where there is none, as it may be its alarm.
 
-Joins hook, ledger, sending and this process's memory; knows no callback.
+Joins settings, ledger, campaigns and this process's memory; knows no callback.
 """
 
 from __future__ import annotations
@@ -11,32 +11,21 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_sms import opening, retention, settings
+from airflow_provider_sms.alarm_campaigns import WatchedClient, send_share
 from airflow_provider_sms.alarm_memory import MEMORY
 from airflow_provider_sms.gateway import texts
-from airflow_provider_sms.gateway.errors import (
-    InDoubtError,
-    InputError,
-    Outcome,
-    PhoneRefusedError,
-    SmsError,
-    UnsentError,
-)
-from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share
+from airflow_provider_sms.gateway.errors import InDoubtError, PhoneRefusedError, SmsError, UnsentError
+from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
 from airflow_provider_sms.ledger.database import Ledger, Limits
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
-from airflow_provider_sms.ledger.keys import LONGEST_KEY, CampaignKey
-from airflow_provider_sms.ledger.schema import AlarmKind
-from airflow_provider_sms.planning import Planner, Try, begin, make_order
-from airflow_provider_sms.policy import OnChanged, Policy
-from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.sending import CampaignError
 
 if TYPE_CHECKING:
-    from airflow_provider_sms.gateway.answers import Acceptance
-    from airflow_provider_sms.gateway.client import SmsClient
+    from datetime import timedelta
+
     from airflow_provider_sms.hooks.sms import SmsHook
     from airflow_provider_sms.planning import Log
 
@@ -44,11 +33,6 @@ LIMITS = Limits(connect=5, lock=15.0, statement=15.0, silence=15, transaction=20
 """An alarm does not wait long for a ledger that hangs; five hundred at once may have to wait for each other."""
 
 PATIENCE = 10.0
-SETTLE_LIMIT = 20.0
-# What a refusal that passes, one text a minute for a phone, may keep a callback waiting.
-MAX_WAIT = timedelta(seconds=90)
-_POLICY = Policy(on_changed=OnChanged.RESUME, max_wait=MAX_WAIT)
-_OTHERS = 20
 
 T = TypeVar("T")
 
@@ -102,7 +86,7 @@ class AlarmSender:
             self._log.info("This alarm was sent before, by this process.")
             return
         try:
-            namespace, (ledger, taken) = self._patiently(lambda: self._take(message))
+            namespace, ledger, taken = self._patiently(lambda: self._take(message))
         except (SmsError, CampaignError):
             raise
         except Exception as error:  # noqa: BLE001 - the alarm about a broken ledger must not need it
@@ -129,13 +113,13 @@ class AlarmSender:
         if failures:
             raise failures[0]
 
-    def _take(self, message: Message) -> Any:
+    def _take(self, message: Message) -> tuple[str, Ledger, Taken]:
         namespace = settings.namespace()
         content = message.write(0)
         ledger = opening.open_ledger(self._log, limits=LIMITS)
         try:
             alarm = Alarm(message.key or f"{message.name} {random.random()}", namespace, message.name, content)
-            return namespace, (ledger, Alarms(ledger).take(alarm, message.phones, message.limit, message.window))
+            return namespace, ledger, Alarms(ledger).take(alarm, message.phones, message.limit, message.window)
         except BaseException:
             ledger.close()
             raise
@@ -158,7 +142,7 @@ class AlarmSender:
         :returns: why it was not sent.
         """
         content = message.write(share.others)
-        client = _Watched(self._hook.get_conn())
+        client = WatchedClient(self._hook.get_conn())
         try:
             send_share(ledger, self._hook, client, namespace, share, content, self._log)
         except LedgerError as error:
@@ -256,78 +240,6 @@ class AlarmSender:
             return error
         self._log.info("Sent to %d phones, taskId %s.", len(phones), acceptance.task_id)
         return None
-
-
-def send_share(
-    ledger: Ledger, hook: SmsHook, client: _Watched, namespace: str, share: Share, content: str, log: Log
-) -> None:
-    """Send one text of an alarm as a campaign, and write down what became of it.
-
-    :param content: the text, with or without a signature.
-    :raises LedgerError: the ledger can not be used; `client.has_left` tells whether the text may have gone out.
-    :raises SmsError: it can not be sent, and is held back again.
-    :raises CampaignError: likewise, or it is in doubt.
-    """
-    key = CampaignKey(namespace, campaign_key=campaign_name(share))
-    try:
-        order = make_order(hook.account, content, category="notice", policy=_POLICY)
-        begin(ledger, key, Try())
-        planner = Planner(ledger, key, order, lambda: [list(share.phones)], log, _POLICY)
-        default, limit = hook.default_account, SETTLE_LIMIT
-        sender: Any = Sender(
-            ledger,
-            client,  # type: ignore[arg-type]
-            planner.plan(),
-            _POLICY,
-            log,
-            default_account=default,
-            settle_limit=limit,
-        )
-        sender.send()
-    except CampaignError as error:
-        _settle(ledger, share, key, log)
-        raise error.with_traceback(None) from None
-    except InputError:
-        Alarms(ledger).give_back(share)
-        raise
-    _settle(ledger, share, key, log)
-
-
-def campaign_name(share: Share) -> str:
-    """What a text of an alarm is called among the campaigns."""
-    number = f" {share.alarm_id}" if share.kind is AlarmKind.FLUSH else ""
-    return f"{share.name[: LONGEST_KEY - _OTHERS * 2]}{number}{f' (+{share.others})' if share.others else ''}"
-
-
-def _settle(ledger: Ledger, share: Share, key: CampaignKey, log: Log) -> None:
-    try:
-        Alarms(ledger).settle(share, key)
-    except LedgerError as error:
-        log.warning("%s What became of this alarm is in its campaign; the next flush looks there.", error)
-
-
-class _Watched:
-    """A client that remembers whether anything may have left."""
-
-    def __init__(self, client: SmsClient) -> None:
-        self._client = client
-        self.account = client.account
-        self.has_left = False
-
-    def send(self, *args: Any, **kwargs: Any) -> Acceptance:
-        """See `SmsClient.send`."""
-        try:
-            acceptance = self._client.send(*args, **kwargs)
-        except SmsError as error:
-            self.has_left = self.has_left or error.outcome is Outcome.IN_DOUBT
-            raise
-        self.has_left = True
-        return acceptance
-
-
-def watched(client: SmsClient) -> _Watched:
-    """Watch whether anything leaves."""
-    return _Watched(client)
 
 
 def _said(error: Exception) -> str:

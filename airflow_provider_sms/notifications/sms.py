@@ -1,7 +1,7 @@
 """A text to those who want to know: Airflow's notifier around an alarm. It never fails what it tells of.
 
-What has happened and its text are `alarms`' business, the sending is `alarm_sending`'s; both are imported when
-something has happened.
+What has happened `alarms` reads, what is said `alarm_texts` writes, `alarm_sending` sends it; all of them are
+imported when something has happened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sms.alarm_sending import Message
-    from airflow_provider_sms.notifications.alarms import Event
+    from airflow_provider_sms.alarm_texts import Event
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
 _LANGUAGES = ("zh", "en")
@@ -167,11 +167,11 @@ class SmsNotifier(MaskedFields, BaseNotifier):
     def _message(self, event: Event, phones: tuple[str, ...], signature: str | None) -> Message:
         from uuid import uuid4
 
+        from airflow_provider_sms import alarm_texts
         from airflow_provider_sms.alarm_sending import Message
-        from airflow_provider_sms.notifications import alarms
 
         template = self._written["content"]
-        key = alarms.key(event, phones, None if template is None else str(template))
+        key = alarm_texts.key(event, phones, None if template is None else str(template))
         if self.campaign_key:
             key, name = f"key {self.campaign_key}", str(self.campaign_key)
         elif key is not None:
@@ -182,20 +182,22 @@ class SmsNotifier(MaskedFields, BaseNotifier):
 
     def _writer(self, event: Event, signature: str | None) -> Any:
         """What writes the text that counts so many others."""
+        from airflow_provider_sms import alarm_texts
         from airflow_provider_sms.gateway import cutting, texts
-        from airflow_provider_sms.notifications import alarms
 
         written = "" if (content := unwrapped(self.content)) is None else str(content)
         sendable = cutting.made_sendable(written)
         if not sendable:
-            return lambda others: alarms.text(
-                event, signature, self._zone, self.language, alarms.more(others, self.language)
+            return lambda others: alarm_texts.text(
+                event, signature, self._zone, self.language, alarm_texts.more(others, self.language)
             )
         if "".join(sendable.split()) != "".join(written.split()):
             self.log.warning("content: what the platform would refuse was replaced, or cut: it takes 500 characters.")
 
         def write(others: int) -> str:
-            return cutting.with_note(texts.prepare(sendable, signature).content, alarms.more(others, self.language))
+            return cutting.with_note(
+                texts.prepare(sendable, signature).content, alarm_texts.more(others, self.language)
+            )
 
         return write
 
