@@ -118,7 +118,7 @@ class AlarmSender:
         content = message.write(0)
         ledger = opening.open_ledger(self._log, limits=LIMITS)
         try:
-            alarm = Alarm(message.key or f"{message.name} {random.random()}", namespace, message.name, content)
+            alarm = Alarm(message.key or message.name, namespace, message.name, content)
             return namespace, ledger, Alarms(ledger).take(alarm, message.phones, message.limit, message.window)
         except BaseException:
             ledger.close()

@@ -53,6 +53,11 @@ class Alarm:
     name: str
     content: str = field(repr=False)
 
+    @property
+    def key_hash(self) -> str:
+        """The key as the ledger looks it up."""
+        return text_hash(f"{self.namespace}\n{self.key}")
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -102,7 +107,7 @@ class Alarms:
         with self._ledger.writing() as connection:
             alarm_id = self._enter(connection, alarm, AlarmKind.ALARM)
             if alarm_id is None:
-                return Taken(False, self._unfinished(connection, alarm_table.c.key_hash == text_hash(alarm.key)))
+                return Taken(False, self._unfinished(connection, alarm_table.c.key_hash == alarm.key_hash))
             if _pass_gates(connection, ordered) < len(ordered):
                 raise LedgerUnreachableError("Phones were just removed from the ledger (purge).")
             now = self._ledger.now(connection)
@@ -218,7 +223,7 @@ class Alarms:
         :returns: its id, or None if it is there.
         """
         values = {
-            "key_hash": text_hash(alarm.key),
+            "key_hash": alarm.key_hash,
             "namespace": alarm.namespace,
             "name": alarm.name,
             "kind": kind.value,
