@@ -20,7 +20,7 @@ from airflow_provider_sms.gateway import texts
 from airflow_provider_sms.gateway.errors import InDoubtError, PhoneRefusedError, SmsError, UnsentError
 from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
 from airflow_provider_sms.ledger.database import Ledger, Limits
-from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
+from airflow_provider_sms.ledger.errors import LedgerBusyError, LedgerError, LedgerUnreachableError
 from airflow_provider_sms.sending import CampaignError
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ LIMITS = Limits(connect=5, lock=15.0, statement=15.0, silence=15, transaction=20
 """An alarm does not wait long for a ledger that hangs; five hundred at once may have to wait for each other."""
 
 PATIENCE = 10.0
+"""Seconds for which a ledger that is away is asked again."""
+
+BUSY_PATIENCE = 60.0
+"""The same for one that is there: who gives up texts without being counted."""
+
 
 T = TypeVar("T")
 
@@ -125,13 +130,13 @@ class AlarmSender:
             raise
 
     def _patiently(self, step: Callable[[], T]) -> T:
-        """Five hundred at once may be more than the database takes; who gives up texts without being counted."""
         began, seconds = self._clock(), 0.1
         while True:
             try:
                 return step()
-            except LedgerUnreachableError:
-                if self._clock() - began >= PATIENCE:
+            except LedgerUnreachableError as error:
+                patience = BUSY_PATIENCE if isinstance(error, LedgerBusyError) else PATIENCE
+                if self._clock() - began >= patience:
                     raise
                 self._pause(seconds * (0.5 + random.random()))
                 seconds = min(seconds * 2, 2.0)

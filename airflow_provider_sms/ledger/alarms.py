@@ -103,13 +103,23 @@ class Alarms:
         :raises LedgerUnreachableError: repeat this; it finds what it may have left behind.
         """
         ordered = sorted(set(phones))
-        self._make_gates(ordered)
+        with self._ledger.holding():
+            try:
+                return self._take(alarm, ordered, limit, window)
+            except _NoGateError:
+                self._make_gates(ordered)
+            try:
+                return self._take(alarm, ordered, limit, window)
+            except _NoGateError:
+                raise LedgerUnreachableError("Phones were just removed from the ledger (purge).") from None
+
+    def _take(self, alarm: Alarm, ordered: Sequence[str], limit: int, window: timedelta) -> Taken:
         with self._ledger.writing() as connection:
             alarm_id = self._enter(connection, alarm, AlarmKind.ALARM)
             if alarm_id is None:
                 return Taken(False, self._unfinished(connection, alarm_table.c.key_hash == alarm.key_hash))
             if _pass_gates(connection, ordered) < len(ordered):
-                raise LedgerUnreachableError("Phones were just removed from the ledger (purge).")
+                raise _NoGateError
             now = self._ledger.now(connection)
             free = self._with_a_place(connection, ordered, limit, now - window)
             others = _told(connection, alarm_id, alarm.namespace, free)
@@ -228,12 +238,13 @@ class Alarms:
             "name": alarm.name,
             "kind": kind.value,
             "content": alarm.content,
-            "created_at": self._ledger.now(connection),
+            "created_at": self._ledger.clock,
         }
-        if not connection.execute(_inserting(self._ledger, alarm_table).values(values)).rowcount:
+        result = connection.execute(_inserting(self._ledger, alarm_table).values(values))
+        if not result.rowcount:
             return None
-        query = select(alarm_table.c.id).where(alarm_table.c.key_hash == values["key_hash"])
-        return int(connection.execute(query).scalar_one())
+        (alarm_id,) = result.inserted_primary_key
+        return int(alarm_id)
 
     def _with_a_place(self, connection: Connection, phones: Sequence[str], limit: int, since: datetime) -> list[str]:
         table = alarm_phone_table
@@ -280,6 +291,10 @@ class Alarms:
                 connection.execute(insert(table), rows)
                 shares.append(Share(alarm_id, AlarmKind.FLUSH, alarm.name, content, count, tuple(sorted(some))))
         return shares
+
+
+class _NoGateError(Exception):
+    """A phone has no gate yet."""
 
 
 def purge(ledger: Ledger, before: datetime) -> int:

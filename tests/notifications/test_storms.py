@@ -1,4 +1,4 @@
-"""Five hundred failures at once: a few texts a phone, the rest counted and told once, with the ledger and without it."""
+"""Five hundred failures at once: a few texts a phone, the rest counted and told once; also without a ledger."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.support.simulator import Simulator
 PHONES = ["13800130001", "13800130002"]
 FAILURES = 500
 LIMIT = 5
+AWAY = "postgresql://sms:FAKE-PASSWORD@127.0.0.1:1/sms"
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -120,11 +121,11 @@ def test_a_storm_in_processes_on_postgresql(simulator: Simulator, postgresql_led
 @pytest.fixture(params=["away", "refused", "not upgraded"])
 def no_ledger(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None) -> str:
     """The ways in which there is no ledger, and what the log says of each."""
-    url, said = "postgresql://sms:FAKE@127.0.0.1:1/sms", "postgresql on 127.0.0.1"
+    url, said = AWAY, "postgresql on 127.0.0.1"
     match request.param:
         case "refused":
             monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-            url, said = f"sqlite:///{tmp_path / 'ledger.db'}", "this process runs in Kubernetes"
+            url, said = f"sqlite:///{tmp_path / 'refused.db'}", "this process runs in Kubernetes"
         case "not upgraded":
             (tmp_path / "empty.db").touch()
             url, said = f"sqlite:///{tmp_path / 'empty.db'}", "airflow-sms ledger upgrade"
@@ -148,7 +149,7 @@ def test_without_a_ledger_it_is_sent_all_the_same(
 def test_a_storm_without_a_ledger_is_bounded_for_each_process(
     simulator: Simulator, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "postgresql://sms:FAKE@127.0.0.1:1/sms")
+    monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", AWAY)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(fail, [*range(FAILURES), *range(FAILURES)]))
     assert {phone: len(others) for phone, others in counts(simulator).items()} == dict.fromkeys(PHONES, LIMIT)
@@ -192,7 +193,7 @@ def test_what_was_sent_with_the_ledger_is_not_sent_again_when_it_goes_away(
 ) -> None:
     fail(1)
     with monkeypatch.context() as away:
-        away.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "postgresql://sms:FAKE@127.0.0.1:1/sms")
+        away.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", AWAY)
         fail(1)
         fail(2)
     # And the other way round.
@@ -203,7 +204,7 @@ def test_what_was_sent_with_the_ledger_is_not_sent_again_when_it_goes_away(
 def test_what_failed_without_the_ledger_may_be_tried_again(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "postgresql://sms:FAKE@127.0.0.1:1/sms")
+    monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", AWAY)
     simulator.settings(locked=True)
     fail(1)
     simulator.settings(locked=False)
@@ -214,7 +215,7 @@ def test_what_failed_without_the_ledger_may_be_tried_again(
 def test_one_bad_phone_keeps_nobody_from_being_told_without_the_ledger(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "postgresql://sms:FAKE@127.0.0.1:1/sms")
+    monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", AWAY)
     simulator.fault("refuse", on="send", times=None, message="手机号码格式不正确", phone=PHONES[0])
     fail(1)
     assert [batch["phones"] for batch in simulator.accepted()] == [[PHONES[1]]]
