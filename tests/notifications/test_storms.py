@@ -26,7 +26,7 @@ from tests.support.simulator import Simulator
 PHONES = ["13800130001", "13800130002"]
 FAILURES = 500
 LIMIT = 5
-AWAY = "postgresql://sms:FAKE-PASSWORD@127.0.0.1:1/sms"
+AWAY = "postgresql+psycopg2://sms:FAKE-PASSWORD@127.0.0.1:1/sms"
 
 pytestmark = pytest.mark.usefixtures("connection")
 
