@@ -128,7 +128,7 @@ def flush(ledger: Ledger, hook: SmsHook, namespace: str, language: str, log: Log
     done, alarms = Flushed(), Alarms(ledger)
     for share in (*alarms.unfinished(namespace, _UNFINISHED_AFTER), *alarms.flush(namespace, "alarms held back")):
         if share.kind is AlarmKind.FLUSH:
-            content = alarm_texts.held_back(share.others, share.content, language)
+            content = alarm_texts.held_back(share.others, share.content, hook.account.signature, language)
         else:
             content = cutting.with_note(share.content, alarm_texts.more(share.others, language))
         try:

@@ -107,14 +107,17 @@ def more(others: int, language: str) -> str:
     return _MORE[language].format(others) if others else ""
 
 
-def held_back(count: int, last: str, language: str) -> str:
-    """Write the text that tells of those held back.
+def held_back(count: int, last: str, signature: str | None, language: str) -> str:
+    """Write the text that tells of those held back, in one segment.
 
     :param last: the text of the last one, as it would have gone out.
-    :returns: the text, without a signature.
+    :param signature: the connection's; None for the last one's.
+    :returns: the text, signature included.
     """
-    told = _HELD_BACK[language].format(count) + cutting.made_safe(cutting.unsigned(last))
-    return cutting.cut(told, texts.SINGLE_SEGMENT - texts.LONGEST_SIGNATURE - 2)
+    opening, quoted = cutting.quoted(last)
+    opening = f"【{signature}】" if signature else opening
+    told = _HELD_BACK[language].format(count) + cutting.made_safe(quoted)
+    return opening + cutting.cut(told, texts.SINGLE_SEGMENT - texts.length(opening))
 
 
 def _told(event: Event, zone: ZoneInfo, language: str, most: int) -> str:

@@ -72,13 +72,14 @@ def with_note(content: str, note: str, most: int = texts.LONGEST_TEXT) -> str:
     return _joined(_parted(content), note, most)
 
 
-def unsigned(content: str) -> str:
-    """Take the signature off a text, to quote it in another.
+def quoted(content: str) -> tuple[str, str]:
+    """Take a text apart, to quote it in another.
 
     :param content: a text as it goes out.
+    :returns: its signature, in brackets, empty if it has none; and the text without it, and without a link at its end.
     """
     parts = _parted(content)
-    return _joined(_Parts("", parts.lead, parts.link, ""), "", texts.LONGEST_TEXT)
+    return parts.opening or parts.closing, parts.lead or parts.link
 
 
 @dataclass(frozen=True, slots=True)

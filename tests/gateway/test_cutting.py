@@ -91,6 +91,7 @@ def test_a_note_finds_room() -> None:
     assert texts.prepare(noted).units == texts.LONGEST_TEXT
 
 
-def test_a_text_without_its_signature() -> None:
-    assert cutting.unsigned("【云通信】failed http://x/log") == "failed http://x/log"
-    assert cutting.unsigned("failed【云通信】") == "failed"
+def test_a_text_taken_apart_to_be_quoted() -> None:
+    assert cutting.quoted("【云通信】failed http://x/log") == ("【云通信】", "failed")
+    assert cutting.quoted("failed【云通信】") == ("【云通信】", "failed")
+    assert cutting.quoted("http://x/log") == ("", "http://x/log")
