@@ -93,5 +93,5 @@ def test_those_held_back_are_told_in_one_segment() -> None:
     told = alarm_texts.held_back(37, written(), None, "zh")
     assert told == "【云通信】37条告警未单独发送,最近一条:失败:etl.load 第2次 02-01 04:05"
     long = alarm_texts.held_back(1234, "𠮷【】" * 100, "签" * 20, "en")
-    assert texts.prepare(long).units == texts.SINGLE_SEGMENT
+    assert texts.prepare(long).segments == 1
     assert long.endswith("…")

@@ -120,6 +120,9 @@ class SmsNotifier(MaskedFields, BaseNotifier):
         """Render the fields for this call, from what the DAG says; a text that fails gives way to the default one."""
         for name, value in self._written.items():
             setattr(self, name, value)
+        if jinja_env is None and not hasattr(context.get("dag"), "get_template_env"):
+            # A deadline comes without its DAG, and `dag.test()` with one that does not know how to render.
+            jinja_env = self.get_template_env(dag=None)
         try:
             super().render_template_fields(context, jinja_env)
         except Exception as error:
