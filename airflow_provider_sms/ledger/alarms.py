@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _AT_ONCE = 500
-HELD_BACK = "Held back: the phone's next alarm counts it."
+HELD_BACK = "HeldBack"
+"""Why a batch has ended that belongs to an alarm which its phones' next text counts."""
+
 _GONE_OUT = (BatchState.ACCEPTED, BatchState.IN_DOUBT, BatchState.SENDING)
 
 
@@ -365,18 +367,13 @@ def _told(connection: Connection, alarm_id: int, namespace: str, phones: Sequenc
 
 
 def _unsent(ledger: Ledger, connection: Connection, key: CampaignKey, phones: Sequence[str]) -> dict[str, str | None]:
-    """Which phones a campaign has not texted, and why; what is still planned ends with this."""
+    """Which phones a campaign has not texted, and why; none of them is texted by it any more."""
     campaign, batch, people = campaign_table, batch_table, recipient_table
     campaign_id = connection.execute(select(campaign.c.id).where(campaign.c.key_hash == key.hash)).scalar()
     of_it = batch.c.campaign_id == campaign_id
     # Locks them, so that no claim comes in between.
     if not connection.execute(select(batch.c.id).where(of_it).with_for_update()).all():
         return dict.fromkeys(phones)
-    connection.execute(
-        update(batch)
-        .where(of_it, batch.c.state == BatchState.PLANNED)
-        .values(state=BatchState.EXPIRED, settled_at=ledger.clock, message=HELD_BACK)
-    )
     query = select(people.c.phone, batch.c.refusal).where(
         of_it,
         people.c.campaign_id == campaign_id,
@@ -384,7 +381,13 @@ def _unsent(ledger: Ledger, connection: Connection, key: CampaignKey, phones: Se
         people.c.reason.is_(None),
         batch.c.state.not_in(_GONE_OUT),
     )
-    return {row.phone: row.refusal for row in connection.execute(query)}
+    unsent = {row.phone: row.refusal for row in connection.execute(query)}
+    connection.execute(
+        update(batch)
+        .where(of_it, batch.c.state.not_in(_GONE_OUT), func.coalesce(batch.c.refusal, "") != PhoneFormatError.__name__)
+        .values(state=BatchState.EXPIRED, settled_at=ledger.clock, refusal=HELD_BACK)
+    )
+    return unsent
 
 
 def _shares(rows: Iterable[tuple[Any, ...]]) -> tuple[Share, ...]:

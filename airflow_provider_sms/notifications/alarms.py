@@ -12,6 +12,9 @@ from urllib.parse import quote
 from airflow_provider_sms.alarm_texts import ASKED, FAILED, LATE, OTHER, RETRIED, RUNNING, SUCCEEDED, Event
 from airflow_provider_sms.gateway import cutting, times
 
+# What Airflow 2's `dag.test()` says of a task that begins.
+_NOT_EVEN_RUNNING = {"scheduled", "queued", "restarting"}
+
 
 def read(context: Any, event: str | None = None) -> Event:
     """Read what has happened.
@@ -84,6 +87,8 @@ def _state(ti: Any) -> str:
     """What the task has come to; where a task was killed, another process calls back, and does not say it."""
     state = getattr(ti, "state", None)
     kind = str(getattr(state, "value", state))
+    if kind in _NOT_EVEN_RUNNING:
+        kind = RUNNING
     if kind == RUNNING and any(each.__name__ == "HITLOperator" for each in type(getattr(ti, "task", None)).__mro__):
         return ASKED
     if state is not None:

@@ -39,6 +39,7 @@ def test_a_task() -> None:
         ({"state": None, "max_tries": 1}, "failed"),
         ({"state": SimpleNamespace(value="success")}, "success"),
         ({"state": "running"}, "running"),
+        ({"state": "scheduled"}, "running"),
         ({"state": "running", "task": type("HITLOperator", (), {})()}, "awaiting_input"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_sms import cli
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.notifications.sms import SmsNotifier, send_sms_notification
 from tests.support.fixtures import SetConnection, TaskInstance
@@ -238,9 +239,13 @@ def test_beyond_the_limit_it_is_held_back_and_counted(simulator: Simulator, logg
     assert "Held back: 2 of 2 phones have had 2 texts within 0:10:00" in logged()
 
 
-def test_what_failed_is_held_back_and_counted(simulator: Simulator) -> None:
+def test_what_failed_is_held_back_and_counted(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     simulator.settings(locked=True)
-    notifier(storm_limit=1)(happened(map_index=1))
+    notifier(storm_limit=1, campaign_key="broken")(happened(map_index=1))
+    capsys.readouterr()
+    # Its campaign needs nobody.
+    assert cli.main(["status", "broken"]) == 0
+    assert "Held back: 1 batch, 2 phones, of an alarm." in capsys.readouterr().out
     simulator.settings(locked=False)
     notifier(storm_limit=1, language="en")(happened(map_index=2))
     (batch,) = texts(simulator)
