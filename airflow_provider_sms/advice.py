@@ -187,8 +187,9 @@ def _about_refused(called: str, heading: Heading, standing: Standing) -> Iterato
 
 def _about_expired(heading: Heading, standing: Standing) -> Iterator[Advice]:
     if held := [part for part in standing.parts if part.refusal == HELD_BACK and part.phones]:
+        count = _counted(sum(each.batches for each in held), sum(each.phones for each in held))
         yield Advice(
-            f"Held back: {_counted(sum(each.batches for each in held), sum(each.phones for each in held))}, of an alarm.",
+            f"Held back: {count}, of an alarm.",
             "This text does not go out any more: their next alarm, or SmsAlarmFlushOperator, tells them of it.",
         )
     if expired := _expired(standing):
