@@ -35,8 +35,8 @@ LIMITS = Limits(connect=5, lock=15.0, statement=15.0, silence=15, transaction=20
 PATIENCE = 10.0
 """Seconds for which a ledger that is away is asked again."""
 
-BUSY_PATIENCE = 60.0
-"""The same for one that is there: who gives up texts without being counted."""
+BUSY_PATIENCE = 40.0
+"""The same for one that is there: who gives up texts without being counted. A DAG processor's callback has 50 s."""
 
 
 T = TypeVar("T")

@@ -44,6 +44,7 @@ _MORE = {"zh": "(另有{}条)", "en": " (+{} more)"}
 _HELD_BACK = {"zh": "{}条告警未单独发送,最近一条:", "en": "{} alarms were held back, last: "}
 _SHORTEST_NAME = 6
 _LONGEST_PLACE = 150
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,15 @@ def key(event: Event, phones: Sequence[str], template: str | None) -> str | None
         return None
     parts = (event.parts, event.kind, sorted(phones), template)
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def named(campaign_key: str) -> str:
+    """Call an alarm's campaigns by the user's own name for it, if they can be called so."""
+    name = "".join(each for each in campaign_key if each.isprintable()).strip()
+    if name == campaign_key and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(campaign_key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{name[:_LONGEST_PLACE]} {digest}".strip()
 
 
 def text(event: Event, signature: str | None, zone: ZoneInfo, language: str, note: str = "") -> str:

@@ -155,6 +155,15 @@ class Alarms:
             last = phones[-1]
             shares += self._flush_some(namespace, name, phones)
 
+    def held(self, namespace: str) -> dict[str, int]:
+        """Count what is held back, by phone."""
+        table = alarm_phone_table
+        query = select(table.c.phone, func.count()).where(
+            table.c.state == AlarmState.HELD, table.c.namespace == namespace
+        )
+        with self._ledger.reading() as connection:
+            return {row[0]: row[1] for row in connection.execute(query.group_by(table.c.phone))}
+
     def unfinished(self, namespace: str, older_than: timedelta) -> tuple[Share, ...]:
         """Find texts whose process has ended without a word.
 
@@ -245,7 +254,7 @@ class Alarms:
         result = connection.execute(_inserting(self._ledger, alarm_table).values(values))
         if not result.rowcount:
             return None
-        (alarm_id,) = result.inserted_primary_key
+        (alarm_id,) = result.inserted_primary_key or (0,)
         return int(alarm_id)
 
     def _with_a_place(self, connection: Connection, phones: Sequence[str], limit: int, since: datetime) -> list[str]:

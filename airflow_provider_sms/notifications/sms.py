@@ -162,7 +162,7 @@ class SmsNotifier(MaskedFields, BaseNotifier):
         phones = self._read_phones()
         hook = SmsHook(self.sms_conn_id)
         message = self._message(event, phones, hook.account.signature)
-        if self.dry_run:
+        if self._is_dry_run():
             self._log_dry_run(message)
         else:
             AlarmSender(hook, self.log).send(message)
@@ -176,7 +176,7 @@ class SmsNotifier(MaskedFields, BaseNotifier):
         template = self._written["content"]
         key = alarm_texts.key(event, phones, None if template is None else str(template))
         if self.campaign_key:
-            key, name = f"key {self.campaign_key}", str(self.campaign_key)
+            key, name = f"key {self.campaign_key}", alarm_texts.named(str(self.campaign_key))
         elif key is not None:
             name = f"alarm {event.place} {key[:16]}"
         else:
@@ -214,6 +214,9 @@ class SmsNotifier(MaskedFields, BaseNotifier):
         if read.excluded:
             self.log.warning("phones: left out %s", read.explained())
         return read.included
+
+    def _is_dry_run(self) -> bool:
+        return self.dry_run
 
     def _log_dry_run(self, message: Message) -> None:
         from airflow_provider_sms.gateway import texts

@@ -33,15 +33,25 @@ class SmsAlarmFlushOperator(CampaignOperator):
 
     :param sms_conn_id: the connection, of type `sms`; its signature is the texts'. (templated)
     :param language: of the texts: `zh` or `en`.
+    :param dry_run: log how many would be told of how many, and send nothing; the result then says `dryRun`.
     """
 
     template_fields: Sequence[str] = ("sms_conn_id",)
     ui_color = "#fde8d7"
 
-    def __init__(self, *, sms_conn_id: str = SmsHook.default_conn_name, language: str = "zh", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        sms_conn_id: str = SmsHook.default_conn_name,
+        language: str = "zh",
+        dry_run: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.sms_conn_id = sms_conn_id
         self.language = language
+        # Airflow's own operators have a method `dry_run`.
+        self.is_dry_run = dry_run
         if language not in _LANGUAGES:
             raise ValueError(f"language: {language!r} is none of {', '.join(map(repr, _LANGUAGES))}.")
 
@@ -57,12 +67,23 @@ class SmsAlarmFlushOperator(CampaignOperator):
     def _flush(self) -> dict[str, int]:
         from airflow_provider_sms import retention, settings
         from airflow_provider_sms.alarm_campaigns import flush
+        from airflow_provider_sms.ledger.alarms import Alarms
         from airflow_provider_sms.opening import open_ledger
 
         namespace = settings.namespace()
         with closing(open_ledger(self.log)) as ledger:
+            if self._is_dry_run():
+                return self._counted(Alarms(ledger).held(namespace))
             flushed = flush(ledger, SmsHook(self.sms_conn_id), namespace, self.language, self.log)
             retention.keep(ledger, self.log)
         if flushed.problem is not None:
             raise flushed.problem
         return {"phones": flushed.phones, "alarms": flushed.alarms, "failed": flushed.failed}
+
+    def _is_dry_run(self) -> bool:
+        return self.is_dry_run
+
+    def _counted(self, held: dict[str, int]) -> dict[str, int]:
+        phones, alarms = len(held), sum(held.values())
+        self.log.info("Dry run, nothing is sent: %d phones would be told of %d alarms in all.", phones, alarms)
+        return {"phones": phones, "alarms": alarms, "failed": 0, "dryRun": True}

@@ -128,6 +128,13 @@ def test_a_key_of_one_s_own(simulator: Simulator) -> None:
     assert len(texts(simulator)) == 1
 
 
+@pytest.mark.parametrize("key", ["k" * 400, "disk\nfull", " spaced "])
+def test_any_key_of_one_s_own_will_do(simulator: Simulator, key: str) -> None:
+    for each in (key, key, f"{key}!"):
+        notifier(campaign_key=each)(happened())
+    assert len(texts(simulator)) == 2
+
+
 def test_nothing_shows_a_phone(logged: Callable[[], str], simulator: Simulator) -> None:
     one = notifier()
     one(happened())
@@ -287,7 +294,7 @@ def pulse(monkeypatch: pytest.MonkeyPatch) -> Pulse:
 def test_the_loop_is_free_while_the_platform_is_slow(simulator: Simulator, pulse: Pulse, is_called_as: str) -> None:
     simulator.fault("slow", on="send", seconds=0.5, accept=True)
     one = notifier()
-    one.context = happened()
+    one.context = happened()  # type: ignore[assignment]
 
     async def main() -> None:
         beating = asyncio.create_task(pulse.beat())

@@ -67,6 +67,14 @@ def test_one_text_a_phone(alarms: Alarms, simulator: Simulator) -> None:
     assert take(alarms, "later", A, limit=2).held == 1
 
 
+def test_a_dry_run_counts_and_sends_nothing(alarms: Alarms, simulator: Simulator, logged: Callable[[], str]) -> None:
+    storm(alarms)
+    assert flush(dry_run=True) == {"phones": 2, "alarms": 8, "failed": 0, "dryRun": True}
+    assert "2 phones would be told of 8 alarms" in logged()
+    assert sent(simulator) == []
+    assert flush() == {"phones": 2, "alarms": 8, "failed": 0}
+
+
 def test_in_english(alarms: Alarms, simulator: Simulator) -> None:
     storm(alarms, 2)
     flush(language="en")
