@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from airflow_provider_sms.gateway.errors import SmsError, every_error
 from airflow_provider_sms.gateway.times import BEIJING
+from airflow_provider_sms.ledger.alarms import HELD_BACK
 from airflow_provider_sms.ledger.evidence import Found
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.ledger.views import PHONE_REFUSALS, Heading, Part, Standing
@@ -51,7 +52,7 @@ def needs(heading: Heading, standing: Standing) -> str:
         return "" if _waits(heading, standing) else "left over"
     if any(part.state is BatchState.REFUSED and not _is_singled_out(part) for part in standing.parts):
         return "refused"
-    return "expired" if standing.phones(BatchState.EXPIRED) else ""
+    return "expired" if _expired(standing) else ""
 
 
 def advise(
@@ -192,8 +193,13 @@ def _about_refused(called: str, heading: Heading, standing: Standing) -> Iterato
 
 
 def _about_expired(heading: Heading, standing: Standing) -> Iterator[Advice]:
-    expired = [part for part in standing.parts if part.state is BatchState.EXPIRED and part.phones]
-    if expired:
+    if held := [part for part in standing.parts if part.refusal == HELD_BACK and part.phones]:
+        count = _counted(sum(each.batches for each in held), sum(each.phones for each in held))
+        yield Advice(
+            f"Held back: {count}, of an alarm.",
+            "This text does not go out any more: their next alarm, or SmsAlarmFlushOperator, tells them of it.",
+        )
+    if expired := _expired(standing):
         count = _counted(sum(part.batches for part in expired), sum(part.phones for part in expired))
         yield Advice(f"Expired: {count}, not sent because it was too late.", _send_late(heading, standing))
 
@@ -214,6 +220,15 @@ def _send_late(heading: Heading, standing: Standing) -> str:
             return f"If they shall still go out, {carry_on(heading)} with --on-expired send_now."
         return "They do not go out any more: the same command now is a new campaign, and texts everybody."
     return f'If they shall still go out, set on_expired="send_now", then {carry_on(heading)}.'
+
+
+def _expired(standing: Standing) -> list[Part]:
+    """Batches that were too late; an alarm that is told of otherwise is none."""
+    return [
+        part
+        for part in standing.parts
+        if part.state is BatchState.EXPIRED and part.phones and part.refusal != HELD_BACK
+    ]
 
 
 def _waits(heading: Heading, standing: Standing) -> bool:

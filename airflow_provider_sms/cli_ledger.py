@@ -180,5 +180,5 @@ def _tell(removed: Removed) -> None:
 def _counted(removed: Removed) -> str:
     return (
         f"{removed.phones} phones and the texts of {removed.campaigns} campaigns, {removed.receipts} receipts, "
-        f"{removed.replies} replies, {removed.drafts} half plans"
+        f"{removed.replies} replies, {removed.drafts} half plans, {removed.alarms} alarms"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_sms import settings
 from airflow_provider_sms.ledger import sqlite_file, versions
-from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger.database import Ledger, Limits, read_url
 from airflow_provider_sms.ledger.errors import LedgerUnsuitableError
 from airflow_provider_sms.planning import begin
 
@@ -48,10 +48,11 @@ def open_for_campaign(log: Log, key: CampaignKey, attempt: Try) -> Ledger:
     return ledger
 
 
-def open_ledger(log: Log, first: CampaignKey | None = None) -> Ledger:
+def open_ledger(log: Log, first: CampaignKey | None = None, limits: Limits | None = None) -> Ledger:
     """Open the ledger, ready to be used.
 
     :param first: a campaign whose first try this is: noted in the same step if the ledger is only made now.
+    :param limits: how long it may keep this process waiting.
     :raises LedgerUnsuitableError: it is SQLite, and several machines send.
     :raises LedgerVersionError: its tables do not fit this code.
     :raises LedgerUnreachableError: it is away.
@@ -65,8 +66,12 @@ def open_ledger(log: Log, first: CampaignKey | None = None) -> Ledger:
             log.info("Made the ledger, a SQLite file for this machine alone: %s.", path)
         if warning := sqlite_file.warning(path):
             log.warning("%s", warning)
-    ledger = Ledger(url)
-    versions.check(ledger)
+    ledger = Ledger(url, limits)
+    try:
+        versions.check(ledger)
+    except BaseException:
+        ledger.close()
+        raise
     return ledger
 
 

@@ -126,6 +126,7 @@ class Sender:
     :param guards: what keeps it from going out as it is; None for what suits its category.
     :param default_account: tells the App ID of `sms_default`, if that is to be had: see `evidence.look`.
     :param observer: is told what becomes of texts, and how long requests take.
+    :param settle_limit: seconds for which a step is repeated that the ledger does not take.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Sender:
         guards: Guards | None = None,
         default_account: Callable[[], str | None] = lambda: None,
         observer: Observer = NO_OBSERVER,
+        settle_limit: float = SETTLE_LIMIT,
         now: Callable[[], datetime] = times.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -157,6 +159,7 @@ class Sender:
         self._waited = waited
         self._default_account = default_account
         self._observer = observer
+        self._settle_limit = settle_limit
         self._now = now
         self._clock = clock
         self._owner = own_name()
@@ -526,7 +529,7 @@ class Sender:
             try:
                 result = step()
             except LedgerUnreachableError as error:
-                if self._clock() - began >= SETTLE_LIMIT:
+                if self._clock() - began >= self._settle_limit:
                     raise
                 self._settling.clear()
                 self._log.warning("%s Trying again in %.0f s; nothing new is sent until then.", error, seconds)

@@ -155,7 +155,7 @@ class TestPurge:
         long_ago(campaigns)
         campaigns.run(Platform(), PHONES[:2], map_index=7)
         shown = said("purge", "--before", "2020-02-01", "--dry-run")
-        counts = "11 phones and the texts of 1 campaigns, 0 receipts, 0 replies, 0 half plans.\n"
+        counts = "11 phones and the texts of 1 campaigns, 0 receipts, 0 replies, 0 half plans, 0 alarms.\n"
         assert shown.endswith(f"Would be removed of what ended before 2020-02-01 00:00 Beijing time: {counts}")
         assert said("purge", "--before", "2020-02-01").endswith(
             f"Removed of what ended before 2020-02-01 00:00 Beijing time: {counts}"

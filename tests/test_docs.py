@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.get_provider_info import get_provider_info
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger.deliveries import Deliveries
+from airflow_provider_sms.notifications.sms import SmsNotifier
 from tests.support.airflow import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -72,3 +74,17 @@ def test_every_option_of_the_section_is_explained() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)h#][^)#]*)[^)]*\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["alarms", "alarms.zh"])
+def test_the_python_of_the_pages_on_alarms_runs(name: str) -> None:
+    first, _, flush = map(executed, blocks(ROOT / "docs" / f"{name}.md", "python"))
+    assert first["dag"].on_failure_callback is first["on_duty"]
+    assert flush["dag"].task_ids == ["flush"]
+
+
+def executed(block: str) -> dict[str, Any]:
+    """Run a page's Python, the notifier at hand; its names."""
+    names: dict[str, Any] = {"SmsNotifier": SmsNotifier}
+    exec(block, names)
+    return names

@@ -77,6 +77,19 @@ def segments(units: int) -> int:
     return 1 if units <= SINGLE_SEGMENT else -(-units // JOINED_SEGMENT)
 
 
+def without_emoji(content: str, instead: str) -> str:
+    """Replace the emoji in a text, which the platform does not take.
+
+    :param content: any text.
+    :param instead: what stands in the place of each, however many signs it is made of.
+    """
+    import regex
+
+    emoji = _emoji()
+    characters: list[str] = regex.findall(r"\X", content)
+    return "".join(instead if emoji.search(each) else each for each in characters)
+
+
 def signature_name(signature: str) -> str:
     """Read a signature setting, written with or without its brackets.
 

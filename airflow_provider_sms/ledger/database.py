@@ -6,6 +6,7 @@ Every step above is one transaction that may be repeated: when a commit fails, n
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,12 @@ from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement
 
-from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError, LedgerUsageError
+from airflow_provider_sms.ledger.errors import (
+    LedgerBusyError,
+    LedgerError,
+    LedgerUnreachableError,
+    LedgerUsageError,
+)
 from airflow_provider_sms.ledger.schema import ledger_table
 from airflow_provider_sms.ledger.watchdog import Watchdog
 
@@ -54,6 +60,9 @@ _CLOCKS = {
     "postgresql": "(clock_timestamp() AT TIME ZONE 'UTC')",
     "mysql": "UTC_TIMESTAMP(6)",
 }
+_BUSY = re.compile(
+    "is locked|too many (clients|connections)|connection slots|lock timeout|lock wait timeout|deadlock", re.IGNORECASE
+)
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 
 
@@ -259,7 +268,9 @@ def _in_words(ledger: Ledger) -> Iterator[None]:
     except exc.IntegrityError:
         raise
     except _AWAY as error:
-        raise LedgerUnreachableError(f"The ledger ({_place(ledger.url)}) {_why(error)}.") from None
+        why = _why(error)
+        kind = LedgerBusyError if _BUSY.search(why) else LedgerUnreachableError
+        raise kind(f"The ledger ({_place(ledger.url)}) {why}.") from None
     except exc.SQLAlchemyError as error:
         raise LedgerError(f"The ledger ({_place(ledger.url)}) refuses a step: {_why(error)}.") from None
 

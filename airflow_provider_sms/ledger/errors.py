@@ -2,6 +2,7 @@
 
     LedgerError
     ├── LedgerUnreachableError   away, full, locked: the same step may succeed later
+    │   └── LedgerBusyError      it is there, and too many want it at once
     ├── LedgerVersionError       its tables are older or newer than this code
     ├── LedgerUnsuitableError    SQLite where several machines send
     ├── LedgerLostError          it does not know what it must know
@@ -22,6 +23,10 @@ class LedgerError(Exception):
 
 class LedgerUnreachableError(LedgerError):
     """The database is away, full or locked; the same step may succeed later."""
+
+
+class LedgerBusyError(LedgerUnreachableError):
+    """The database is there: others hold what is wanted, or all its connections; they will have done soon."""
 
 
 class LedgerVersionError(LedgerError):

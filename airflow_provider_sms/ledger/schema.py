@@ -61,6 +61,27 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+class AlarmState(StrEnum):
+    """What became of an alarm for one of its phones."""
+
+    # It has a place among the phone's texts, and its text is on its way.
+    TAKEN = "taken"
+    SENT = "sent"
+    # The phone had its texts, or this one did not go out: the phone's next text counts it.
+    HELD = "held"
+    # It was counted into another text.
+    TOLD = "told"
+    # The platform does not take the phone for one.
+    REFUSED = "refused"
+
+
+class AlarmKind(StrEnum):
+    """An alarm, or the text that tells how many were held back."""
+
+    ALARM = "alarm"
+    FLUSH = "flush"
+
+
 CONTRADICTED = "contradicted"
 """Beside the outcomes in `sms_delivery_count`: phones whose final receipts disagree. The first one counts."""
 
@@ -331,4 +352,48 @@ quarantine_table = Table(
     Column("body", Text),
     Column("received_at", _Time, nullable=False),
     **_NEVER_AGAIN,
+)
+
+# One row an alarm: a callback that fires again finds it. The text is what it says without a count of others.
+alarm_table = Table(
+    "sms_alarm",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("key_hash", String(64), nullable=False, unique=True),
+    Column("namespace", String(100), nullable=False),
+    # What its campaigns' names begin with.
+    Column("name", String(250), nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("content", Text),
+    Column("created_at", _Time, nullable=False, index=True),
+    **_NEVER_AGAIN,
+)
+
+alarm_phone_table = Table(
+    "sms_alarm_phone",
+    metadata,
+    Column("alarm_id", _Id, primary_key=True, autoincrement=False),
+    Column("phone", String(64), primary_key=True),
+    Column("namespace", String(100), nullable=False),
+    Column("state", String(12), nullable=False),
+    # When it took its place among the phone's texts.
+    Column("slot_at", _Time),
+    # How many that were held back its text counts.
+    Column("others", Integer, nullable=False),
+    # The alarm whose text counts this one.
+    Column("told_in", _Id),
+    Index("sms_alarm_phone_slot", "phone", "slot_at"),
+    Index("sms_alarm_phone_state", "state", "namespace", "phone"),
+    Index("sms_alarm_phone_told", "told_in"),
+    sqlite_with_rowid=False,
+    **_TABLE,
+)
+
+# Whoever decides on a phone's next alarm holds its row meanwhile.
+alarm_gate_table = Table(
+    "sms_alarm_gate",
+    metadata,
+    Column("phone", String(64), primary_key=True),
+    sqlite_with_rowid=False,
+    **_TABLE,
 )

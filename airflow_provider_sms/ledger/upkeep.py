@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 
-from airflow_provider_sms.ledger import frequency
+from airflow_provider_sms.ledger import alarms, frequency
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import own_name
@@ -142,6 +142,7 @@ class Removed:
     :param receipts: those that came before the day.
     :param drafts: half plans that were given up.
     :param kept: campaigns that are as old, and still being sent.
+    :param alarms: those that lose their text and their phones.
     """
 
     campaigns: int = 0
@@ -150,15 +151,16 @@ class Removed:
     replies: int = 0
     drafts: int = 0
     kept: int = 0
+    alarms: int = 0
 
 
 def is_due(ledger: Ledger, before: datetime) -> bool:
-    """Tell whether there is any campaign to purge.
+    """Tell whether there is any campaign or alarm to purge.
 
     :param before: aware.
     """
     with ledger.reading() as connection:
-        return bool(_ended(ledger, connection, before))
+        return bool(_ended(ledger, connection, before) or alarms.count_old(connection, before))
 
 
 def count_purgeable(ledger: Ledger, before: datetime) -> Removed:
@@ -177,6 +179,7 @@ def count_purgeable(ledger: Ledger, before: datetime) -> Removed:
             query = select(func.count()).where(table.c.received_at < naive(before))
             setattr(found, _FIELDS[table.name], connection.execute(query).scalar_one())
         found.drafts = connection.execute(select(func.count()).where(_is_abandoned(ledger))).scalar_one()
+        found.alarms = alarms.count_old(connection, before)
     return found
 
 
@@ -227,6 +230,7 @@ def purge(
                 setattr(removed, _FIELDS[table.name], getattr(removed, _FIELDS[table.name]) + count)
                 progress()
         _remove_claims(ledger)
+        removed.alarms = alarms.purge(ledger, before)
         with ledger.writing() as connection:
             connection.execute(delete(quarantine_table).where(quarantine_table.c.received_at < naive(before)))
     return removed

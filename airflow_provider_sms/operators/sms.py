@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_sms.gateway.categories import read_category
 from airflow_provider_sms.guards import DEFAULT, PER, Guards, OutsideHours
 from airflow_provider_sms.hooks.sms import SmsHook
+from airflow_provider_sms.operators.alarm import SmsAlarmFlushOperator
 from airflow_provider_sms.operators.approval import SmsApprovalOperator
 from airflow_provider_sms.operators.campaign import (
     TASK_ID_KEY,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.planning import Chunks, Order, Planner
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
-__all__ = ["TASK_ID_KEY", "SmsApprovalOperator", "SmsGroupSendOperator"]
+__all__ = ["TASK_ID_KEY", "SmsAlarmFlushOperator", "SmsApprovalOperator", "SmsGroupSendOperator"]
 
 
 class SmsGroupSendOperator(CampaignOperator):

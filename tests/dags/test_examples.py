@@ -40,6 +40,7 @@ def test_every_example_is_run_here() -> None:
         "example_sms_replies",
         "example_sms_approval",  # and these in test_approvals.py
         "example_sms_hitl",
+        "example_sms_alarm_flush",  # in test_alarms.py
     }
 
 

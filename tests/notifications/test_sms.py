@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_sms import cli
+from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.notifications.sms import SmsNotifier, send_sms_notification
-from tests.support.fixtures import TaskInstance
+from tests.support.fixtures import SetConnection, TaskInstance
 from tests.support.simulator import Simulator
 
 PHONES = ["13800130001", "13800130002"]
@@ -122,20 +128,191 @@ def test_a_key_of_one_s_own(simulator: Simulator) -> None:
     assert len(texts(simulator)) == 1
 
 
-def test_nothing_shows_a_phone(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("key", ["k" * 400, "disk\nfull", " spaced "])
+def test_any_key_of_one_s_own_will_do(simulator: Simulator, key: str) -> None:
+    for each in (key, key, f"{key}!"):
+        notifier(campaign_key=each)(happened())
+    assert len(texts(simulator)) == 2
+
+
+def test_nothing_shows_a_phone(logged: Callable[[], str], simulator: Simulator) -> None:
     one = notifier()
     one(happened())
     assert str(one.phones) == "2 phones, first 138****0001"
-    with pytest.raises(AirflowException, match="phones: the template fails") as failed:
-        notifier(phones="{{ 13800130001 / 0 }}")(happened())
-    shown = capsys.readouterr()
-    assert "13800130001" not in f"{failed.value}{shown.out}{shown.err}{caplog.text}"
+    notifier(phones="{{ 13800130001 / 0 }}")(happened())
+    shown = logged()
+    assert "phones: the template fails" in shown
+    assert "13800130001" not in shown
+    assert len(texts(simulator)) == 1
 
 
-def test_it_says_that_it_failed(simulator: Simulator) -> None:
+def test_it_says_that_it_failed_and_fails_nobody(simulator: Simulator, logged: Callable[[], str]) -> None:
     simulator.settings(locked=True)
-    one, context = notifier(), happened()
-    one.render_template_fields(context)
-    # Called, Airflow before 3.0 logs it and goes on.
-    with pytest.raises(Exception, match="锁定|locked"):
-        one.notify(context)
+    notifier()(happened())
+    assert "The alarm was not sent" in logged()
+    assert texts(simulator) == []
+
+
+def test_without_a_text_of_one_s_own_it_says_what_has_happened(simulator: Simulator, connection: SetConnection) -> None:
+    connection(extra={"signature": "云通信"})
+    context = happened(try_number=2)
+    context["ti"].log_url = "https://airflow.example/log"
+    notifier(content=None, timezone="UTC")(context)
+    assert re.fullmatch(
+        r"【云通信】失败:dag\.send 第2次 \d\d-\d\d \d\d:\d\d https://airflow\.example/log",
+        texts(simulator)[0]["content"],
+    )
+
+
+def test_a_text_whose_template_fails_gives_way_to_that(
+    simulator: Simulator, connection: SetConnection, logged: Callable[[], str]
+) -> None:
+    connection(extra={"signature": "云通信"})
+    one = notifier(content="{{ 1 / 0 }}")
+    for _ in range(2):
+        one(happened())
+    (batch,) = texts(simulator)
+    assert batch["content"].startswith("【云通信】失败:dag.send 第1次 ")
+    assert "content: the template fails: ZeroDivisionError" in logged()
+
+
+def test_what_a_value_brings_does_not_keep_the_text_from_going_out(
+    simulator: Simulator, logged: Callable[[], str]
+) -> None:
+    notifier(content="【云通信】{{ why }}")(happened(why="【其它】🔥" + "x" * 600))
+    content = texts(simulator)[0]["content"]
+    assert content.startswith("【云通信】〔其它〕□xxx")
+    assert "what the platform would refuse was replaced" in logged()
+
+
+def test_a_word_of_one_s_own_for_the_event(simulator: Simulator, connection: SetConnection) -> None:
+    connection(extra={"signature": "云通信"})
+    for state in ("failed", "running"):
+        notifier(content=None, event="数据未到")(happened(state))
+    (batch,) = texts(simulator)
+    assert batch["content"].startswith("【云通信】数据未到:dag.send ")
+
+
+def test_a_dry_run_sends_nothing_and_says_what(simulator: Simulator, logged: Callable[[], str]) -> None:
+    one = notifier(content="【云通信】call {{ 13800130001 }}", dry_run=True)
+    one(happened())
+    said = logged()
+    assert "Dry run, nothing is sent: 2 phones, segments a text: 1, points at most: 2" in said
+    assert "call 138****0001" in said
+    assert "13800130001" not in said
+    assert texts(simulator) == []
+    one.dry_run = False
+    one(happened())
+    assert len(texts(simulator)) == 1
+
+
+def test_phones_that_are_left_out_are_told_of(simulator: Simulator, logged: Callable[[], str]) -> None:
+    notifier()(happened(who=f"{PHONES[0]},12345"))
+    assert "phones: left out 1 malformed" in logged()
+    assert texts(simulator)[0]["phones"] == [PHONES[0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"storm_limit": 0}, "storm_limit: 0"),
+        ({"storm_limit": True}, "storm_limit: True"),
+        ({"storm_window": timedelta()}, "storm_window: expected a timedelta"),
+        ({"language": "fr"}, "language: 'fr' is none of 'zh', 'en'"),
+        ({"timezone": "Mars/North"}, "timezone: there is no 'Mars/North'"),
+    ],
+)
+def test_what_can_not_be_shows_when_the_dag_is_read(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        notifier(**changes)
+
+
+def test_what_interrupts_the_task_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise AirflowTaskTimeout("over")
+
+    monkeypatch.setattr(SmsNotifier, "_notify", interrupted)
+    with pytest.raises(AirflowTaskTimeout):
+        notifier()(happened())
+
+
+def test_beyond_the_limit_it_is_held_back_and_counted(simulator: Simulator, logged: Callable[[], str]) -> None:
+    for number in range(4):
+        notifier(storm_limit=2, storm_window=600)(happened(map_index=number))
+    notifier(storm_limit=3)(happened(map_index=4))
+    assert [batch["content"] for batch in texts(simulator)] == ["【云通信】send failed"] * 2 + [
+        "【云通信】send failed(另有2条)"
+    ]
+    assert "Held back: 2 of 2 phones have had 2 texts within 0:10:00" in logged()
+
+
+def test_what_failed_is_held_back_and_counted(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    simulator.settings(locked=True)
+    notifier(storm_limit=1, campaign_key="broken")(happened(map_index=1))
+    capsys.readouterr()
+    # Its campaign needs nobody.
+    assert cli.main(["status", "broken"]) == 0
+    assert "Held back: 1 batch, 2 phones, of an alarm." in capsys.readouterr().out
+    simulator.settings(locked=False)
+    notifier(storm_limit=1, language="en")(happened(map_index=2))
+    (batch,) = texts(simulator)
+    assert batch["content"] == "【云通信】send failed (+1 more)"
+
+
+# On an event loop
+
+
+class Pulse:
+    """Beats for as long as the loop is free; and counts those beats while a request is under way."""
+
+    def __init__(self) -> None:
+        self.is_under_way = False
+        self.beats = 0
+
+    async def beat(self) -> None:
+        while True:
+            self.beats += self.is_under_way
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def pulse(monkeypatch: pytest.MonkeyPatch) -> Pulse:
+    pulse, send = Pulse(), SmsClient.send
+
+    def sent(*args: Any, **kwargs: Any) -> Any:
+        pulse.is_under_way = True
+        try:
+            return send(*args, **kwargs)
+        finally:
+            pulse.is_under_way = False
+
+    monkeypatch.setattr(SmsClient, "send", sent)
+    return pulse
+
+
+@pytest.mark.parametrize("is_called_as", ["await notifier", "async_notify"])
+def test_the_loop_is_free_while_the_platform_is_slow(simulator: Simulator, pulse: Pulse, is_called_as: str) -> None:
+    simulator.fault("slow", on="send", seconds=0.5, accept=True)
+    one = notifier()
+    one.context = happened()  # type: ignore[assignment]
+
+    async def main() -> None:
+        beating = asyncio.create_task(pulse.beat())
+        if is_called_as == "async_notify":
+            one.render_template_fields(one.context)
+            await one.async_notify(one.context)
+        else:
+            await one
+        beating.cancel()
+
+    asyncio.run(main())
+    assert pulse.beats > 100
+    assert len(texts(simulator)) == 1
+
+
+def test_on_a_loop_it_fails_nobody_either(simulator: Simulator, logged: Callable[[], str]) -> None:
+    async def main() -> None:
+        await SmsNotifier(phones="12345", context=happened())
+
+    asyncio.run(main())
+    assert "none of 1 is a mainland mobile" in logged()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert
 
+from airflow_provider_sms.alarm_memory import MEMORY
 from airflow_provider_sms.ledger import sqlite_file, versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.schema import ledger_table, metadata
@@ -31,7 +32,8 @@ def _simulator() -> Iterator[Simulator]:
 
 @pytest.fixture
 def simulator(_simulator: Simulator) -> Simulator:
-    """The platform, as after its start."""
+    """The platform, as after its start, and nothing remembered of what it was sent."""
+    MEMORY.clear()
     _simulator.reset()
     _simulator.clear_faults()
     return _simulator

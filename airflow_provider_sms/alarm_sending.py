@@ -1,0 +1,251 @@
+"""Sends an alarm: once and so often a phone, by the ledger; without one where there is none, as it may be its alarm.
+
+Joins settings, ledger, campaigns and this process's memory; knows no callback.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_sms import opening, retention, settings
+from airflow_provider_sms.alarm_campaigns import WatchedClient, send_share
+from airflow_provider_sms.alarm_memory import MEMORY
+from airflow_provider_sms.gateway import texts
+from airflow_provider_sms.gateway.errors import InDoubtError, PhoneRefusedError, SmsError, UnsentError
+from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
+from airflow_provider_sms.ledger.database import Ledger, Limits
+from airflow_provider_sms.ledger.errors import LedgerBusyError, LedgerError, LedgerUnreachableError
+from airflow_provider_sms.sending import CampaignError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from airflow_provider_sms.hooks.sms import SmsHook
+    from airflow_provider_sms.planning import Log
+
+LIMITS = Limits(connect=5, lock=15.0, statement=15.0, silence=15, transaction=20.0)
+"""An alarm does not wait long for a ledger that hangs; five hundred at once may have to wait for each other."""
+
+PATIENCE = 10.0
+"""Seconds for which a ledger that is away is asked again."""
+
+BUSY_PATIENCE = 40.0
+"""The same for one that is there: who gives up texts without being counted. A DAG processor's callback has 50 s."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An alarm that is to be sent.
+
+    :param key: what makes it the same alarm; None if nothing does.
+    :param name: what its campaigns are called by; says nothing personal.
+    :param phones: eleven digits each, each once.
+    :param limit: texts that a phone gets in a window, at most.
+    :param write: writes the text, signature included, that counts so many others.
+    """
+
+    key: str | None
+    name: str
+    phones: tuple[str, ...] = field(repr=False)
+    limit: int
+    window: timedelta
+    write: Callable[[int], str] = field(repr=False)
+
+
+class AlarmSender:
+    """Sends alarms with one connection.
+
+    :param pause: waits the given seconds.
+    :param clock: gives seconds, and never goes back.
+    """
+
+    def __init__(
+        self,
+        hook: SmsHook,
+        log: Log,
+        *,
+        pause: Callable[[float], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hook = hook
+        self._log = log
+        self._pause = pause or time.sleep
+        self._clock = clock
+
+    def send(self, message: Message) -> None:
+        """Send an alarm, unless it has been sent, or its phones have had their texts.
+
+        :raises SmsError: something can not be sent.
+        :raises CampaignError: phones were refused, are in doubt or were not sent.
+        """
+        if message.key is not None and MEMORY.knows(message.key):
+            self._log.info("This alarm was sent before, by this process.")
+            return
+        try:
+            namespace, ledger, taken = self._patiently(lambda: self._take(message))
+        except (SmsError, CampaignError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the alarm about a broken ledger must not need it
+            self._send_directly(message, error)
+            return
+        with closing(ledger):
+            if taken.held:
+                self._log.warning(
+                    "Held back: %d of %d phones have had %d texts within %s. Their next text counts this alarm, or "
+                    "SmsAlarmFlushOperator tells of it.",
+                    taken.held,
+                    len(message.phones),
+                    message.limit,
+                    message.window,
+                )
+            elif not taken.shares:
+                self._log.info("This alarm was handed in before; nothing is left to send.")
+            ends = [self._send_share(ledger, namespace, share, message) for share in taken.shares]
+            failures = [end for end in ends if end is not None]
+            if message.key is not None and not failures:
+                MEMORY.note(message.key)
+            if taken.is_new and taken.shares:
+                self._tidy(ledger)
+        if failures:
+            raise failures[0]
+
+    def _take(self, message: Message) -> tuple[str, Ledger, Taken]:
+        namespace = settings.namespace()
+        content = message.write(0)
+        ledger = opening.open_ledger(self._log, limits=LIMITS)
+        try:
+            alarm = Alarm(message.key or message.name, namespace, message.name, content)
+            return namespace, ledger, Alarms(ledger).take(alarm, message.phones, message.limit, message.window)
+        except BaseException:
+            ledger.close()
+            raise
+
+    def _patiently(self, step: Callable[[], T]) -> T:
+        began, seconds = self._clock(), 0.1
+        while True:
+            try:
+                return step()
+            except LedgerUnreachableError as error:
+                patience = BUSY_PATIENCE if isinstance(error, LedgerBusyError) else PATIENCE
+                if self._clock() - began >= patience:
+                    raise
+                self._pause(seconds * (0.5 + random.random()))
+                seconds = min(seconds * 2, 2.0)
+
+    def _send_share(self, ledger: Ledger, namespace: str, share: Share, message: Message) -> Exception | None:
+        """Send one text of an alarm.
+
+        :returns: why it was not sent.
+        """
+        content = message.write(share.others)
+        client = WatchedClient(self._hook.get_conn())
+        try:
+            send_share(ledger, self._hook, client, namespace, share, content, self._log)
+        except LedgerError as error:
+            if client.has_left:
+                return error
+            self._log.warning("%s The alarm is sent without the ledger.", error)
+            problem = self._post(list(share.phones), content)
+            self._note_sent(ledger, share, problem)
+            return problem
+        except (SmsError, CampaignError) as error:
+            return error
+        self._log.info("The alarm was sent to %d phones.", len(share.phones))
+        return None
+
+    def _note_sent(self, ledger: Ledger, share: Share, problem: SmsError | None) -> None:
+        alarms = Alarms(ledger)
+        try:
+            if problem is None or isinstance(problem, InDoubtError):
+                alarms.note_sent(share)
+            else:
+                alarms.give_back(share)
+        except LedgerError:
+            self._log.warning("The ledger does not know what became of this alarm: it may be sent again by a flush.")
+
+    def _tidy(self, ledger: Ledger) -> None:
+        try:
+            retention.keep(ledger, self._log)
+        except settings.SettingsError as error:
+            self._log.warning("%s", error)
+
+    # Without the ledger
+
+    def _send_directly(self, message: Message, why: Exception) -> None:
+        admitted = MEMORY.admit(
+            message.key, message.phones, message.limit, message.window.total_seconds(), self._clock()
+        )
+        if admitted is None:
+            self._log.info("This alarm was sent before, by this process.")
+            return
+        if admitted.held:
+            self._log.warning(
+                "Held back: %d of %d phones have had %d texts within %s from this process. Its next text to them "
+                "counts this alarm; nothing else does, as the ledger can not be used.",
+                admitted.held,
+                len(message.phones),
+                message.limit,
+                message.window,
+            )
+        alike: dict[int, list[str]] = defaultdict(list)
+        for phone, others in admitted.others.items():
+            alike[others].append(phone)
+        problem: SmsError | None = None
+        unsent: dict[str, int] = {}
+        for others, phones in alike.items():
+            failure = self._post(phones, message.write(others))
+            if failure is not None and not isinstance(failure, InDoubtError):
+                unsent |= dict.fromkeys(phones, others)
+            problem = problem or failure
+        if unsent:
+            MEMORY.forget(message.key, unsent)
+        self._log.warning(
+            "De-duplication was off for this alarm: the ledger can not be used (%s). It was sent to %d phones without "
+            "it; another process may send it again, and storms are bounded for each process alone.",
+            _said(why),
+            len(admitted.others) - len(unsent),
+        )
+        if problem is not None:
+            raise problem
+
+    def _post(self, phones: Sequence[str], content: str) -> SmsError | None:
+        """Text phones once, by the client alone.
+
+        :returns: the first thing that went wrong.
+        """
+        size = self._hook.account.batch_size
+        problem: SmsError | None = None
+        for start in range(0, len(phones), size):
+            problem = self._post_some(phones[start : start + size], content) or problem
+        return problem
+
+    def _post_some(self, phones: Sequence[str], content: str) -> SmsError | None:
+        client = self._hook.get_conn()
+        try:
+            text = texts.prepare(content, self._hook.account.signature).content
+            try:
+                acceptance = client.send(phones, text)
+            except UnsentError:
+                acceptance = client.send(phones, text)
+        except PhoneRefusedError as error:
+            if len(phones) == 1:
+                return error
+            # One of them is the reason, and the others are to know.
+            return next(filter(None, [self._post_some([phone], content) for phone in phones]), None)
+        except SmsError as error:
+            return error
+        self._log.info("Sent to %d phones, taskId %s.", len(phones), acceptance.task_id)
+        return None
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, LedgerError | settings.SettingsError) else type(error).__name__
