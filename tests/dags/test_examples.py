@@ -38,8 +38,12 @@ def test_every_example_is_run_here() -> None:
         "example_sms_alarm",
         "example_sms_delivery",  # these two in test_waits.py
         "example_sms_replies",
-        "example_sms_approval",  # and these in test_approvals.py
+        "example_sms_approval",  # these in test_approvals.py
         "example_sms_hitl",
+        "example_sms_failure_alarm",  # and these in test_pipelines.py
+        "example_sms_low_balance",
+        "example_sms_marketing",
+        "example_sms_replies_table",
     }
 
 
