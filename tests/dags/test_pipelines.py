@@ -57,7 +57,7 @@ class TestTheFailureAlarm:
 
 class TestTheWatchOnTheBalance:
     @pytest.fixture(autouse=True)
-    def _often(self, simulator: Simulator) -> Iterator[None]:
+    def _often(self, simulator: Simulator, sms_simulator: object) -> Iterator[None]:
         simulator.settings(one_per_minute=False)
         yield
         # What is remembered of one test is forgotten before the next.
