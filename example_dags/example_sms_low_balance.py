@@ -44,7 +44,7 @@ with DAG(
         """Tell since when the balance is low, which is the same until it is topped up; skip if it is not."""
         balance = SmsHook(CONNECTION).get_balance()
         since = Variable.get(LOW_SINCE, "")
-        if since and balance >= params["enough_from"]:
+        if since and balance >= max(params["enough_from"], params["warn_below"]):
             since = ""
             Variable.set(LOW_SINCE, since)
         if not since and balance < params["warn_below"]:
