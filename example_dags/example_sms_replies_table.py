@@ -21,7 +21,7 @@ from airflow_provider_sms.hooks.sms import SmsHook
 
 with DAG(
     dag_id="example_sms_replies_table",
-    schedule=None,  # a table of your own: "*/5 * * * *", or the asset of example_sms_replies
+    schedule=None,  # a table of your own: "*/5 * * * *", or by an asset, as in example_sms_replies
     catchup=False,
     tags=["example", "sms"],
     doc_md=__doc__,
