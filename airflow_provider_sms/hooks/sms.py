@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.gateway.client import SmsClient
     from airflow_provider_sms.ledger.keys import TaskInstanceKey
     from airflow_provider_sms.policy import Policy
-    from airflow_provider_sms.recipients import PhoneSource
+    from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
     from airflow_provider_sms.reply_reader import ClaimedReplies
 
 
@@ -88,7 +88,7 @@ class SmsHook(BaseHook):
 
     def send_group(
         self,
-        phones: str | Iterable[str | int] | PhoneSource | Path,
+        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path,
         content: str,
         send_time: datetime | str | None = None,
         *,

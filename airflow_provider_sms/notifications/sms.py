@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_sms.recipients import PhoneSource
+    from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
 # What a refusal that passes, one text a minute for a phone, may keep a callback waiting.
 _MAX_WAIT = timedelta(seconds=90)
@@ -51,7 +51,7 @@ class SmsNotifier(MaskedFields, BaseNotifier):
     def __init__(
         self,
         *,
-        phones: str | Iterable[str | int] | PhoneSource | Path,
+        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path,
         content: str,
         sms_conn_id: str = SmsHook.default_conn_name,
         campaign_key: str | None = None,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.keys import CampaignKey
     from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.planning import Planner
-    from airflow_provider_sms.recipients import PhoneSource
+    from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
 _ON_REJECTED = ("fail", "skip")
 # How long a worker waits at most until it looks again, where the ledger is away for a moment.
@@ -84,7 +84,7 @@ class SmsApprovalOperator(CampaignOperator):
     def __init__(
         self,
         *,
-        phones: str | Iterable[str | int] | PhoneSource | Path | XComArg,
+        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path | XComArg,
         question: str | XComArg,
         approve: Iterable[str] = ("Y", "同意", "yes"),
         reject: Iterable[str] = ("N", "拒绝", "no"),
