@@ -27,7 +27,7 @@ with DAG(
     tags=["example", "sms"],
     doc_md=__doc__,
     params={
-        "members": Param([f"138001300{number}" for number in range(71, 76)], type="array", title="Phones"),
+        "members": Param([f"138001300{number}" for number in range(71, 77)], type="array", title="Phones"),
         "content": Param("【云通信】会员日全场八折,今日开抢。拒收请回复R", type="string", title="Text"),
         "reminder": Param("【云通信】会员日最后一天,全场八折。拒收请回复R", type="string", title="Follow-up's text"),
         "least_reached": Param(0.5, type="number", title="Follow up only if this share was reached"),

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from sqlalchemy import update
 
+from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.replies import Claims
@@ -87,7 +88,7 @@ class TestTheWatchOnTheBalance:
         assert len(texts(simulator)) == 1
 
 
-MEMBERS = [f"138001300{number}" for number in range(71, 76)]
+MEMBERS = [f"138001300{number}" for number in range(71, 77)]
 
 
 class TestTheMarketingCampaign:
@@ -96,12 +97,15 @@ class TestTheMarketingCampaign:
         simulator.settings(one_per_minute=False)
         listen(ledger)
 
-    def run(self, ledger: Ledger, *failed: str) -> Any:
-        """One of them is a dead number; those that have failed were switched off."""
+    def run(self, ledger: Ledger, *failed: str, opted_out: str | None = None) -> Any:
+        """One of them is a dead number; those that have failed were switched off; one may opt out after the send."""
 
         def deliver() -> None:
             wait_until(lambda: len(accepted(ledger)) == 1, 120)
             (taskid,) = accepted(ledger)
+            if opted_out:
+                with ledger.writing() as connection:
+                    opt_outs.add(connection, ledger, opted_out, source=opt_outs.Source.PERSON)
             *others, dead = MEMBERS
             receive(
                 ledger,
@@ -114,7 +118,7 @@ class TestTheMarketingCampaign:
             return run_example("marketing")
 
     def test_those_who_were_not_reached_are_texted_once_more(self, ledger: Ledger, simulator: Simulator) -> None:
-        run = self.run(ledger, MEMBERS[1])
+        run = self.run(ledger, *MEMBERS[:2], opted_out=MEMBERS[0])
         assert run.state == "success", states(run)
         assert [phones for phones, _ in texts(simulator)] == [MEMBERS, [MEMBERS[1]]]
         (fields,) = rendered_fields(run, "follow_up")
