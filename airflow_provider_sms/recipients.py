@@ -1,6 +1,7 @@
 """Where phones come from when they are not a list: a file, an object-storage path or a SQL query, streamed.
 
-May know Airflow's ObjectStoragePath and SQL hooks, imported when something is read; not the ledger.
+Other sources are classes elsewhere, see `PhoneSource`. May know Airflow's ObjectStoragePath and SQL hooks, imported
+when something is read; not the ledger.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import csv
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -47,7 +49,22 @@ _LASTING = {"DataError", "IntegrityError", "NotSupportedError", "ProgrammingErro
 
 
 @dataclass(repr=False)
-class PhoneFile:
+class PhoneSource(ABC):
+    """Phones that are read when they are needed; its `str` says which, without reading them and personal data."""
+
+    template_fields: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def chunks(self) -> Iterator[list[object]]:
+        """Read them from the start.
+
+        :returns: raw items in chunks of at most 10,000; none is empty.
+        :raises PhonesError: they can not be read.
+        """
+
+
+@dataclass(repr=False)
+class PhoneFile(PhoneSource):
     """
     Phones in a file: one a line, or one column of a CSV. A name that ends in `.gz` is decompressed.
 
@@ -85,9 +102,13 @@ class PhoneFile:
     def __repr__(self) -> str:
         return f"<{self}>"
 
+    def chunks(self) -> Iterator[list[object]]:
+        """Read the file, a chunk at a time."""
+        return _read_from(self)
+
 
 @dataclass(repr=False)
-class PhoneQuery:
+class PhoneQuery(PhoneSource):
     """
     Phones that a SQL query finds: one column, a row each.
 
@@ -116,26 +137,28 @@ class PhoneQuery:
     def __repr__(self) -> str:
         return f"<{self}>"
 
+    def chunks(self) -> Iterator[list[object]]:
+        """Run the query, a chunk of rows at a time."""
+        return _found_by(self)
+
 
 def stream(phones: object) -> Iterator[list[object]]:
     """Read phones from wherever they are, without holding more than a chunk.
 
-    :param phones: a PhoneFile, a PhoneQuery, a path (one phone a line), or whatever `gateway.phones.items` takes.
+    :param phones: a PhoneSource such as a PhoneFile, a path (one phone a line), or whatever `gateway.phones.items`
+        takes.
     :returns: raw items in chunks of at most 10,000; none is empty.
-    :raises PhonesError: they can not be read; a file's or query's is raised when the first chunk is asked for, or
-        later.
+    :raises PhonesError: they can not be read; a source's is raised when the first chunk is asked for, or later.
     """
-    if isinstance(phones, PhoneQuery):
-        return _found_by(phones)
-    if isinstance(phones, PhoneFile):
-        return _read_from(phones)
+    if isinstance(phones, PhoneSource):
+        return phones.chunks()
     if _is_path(phones):
         return _read_from(PhoneFile(phones))
     return chunks(items(phones))
 
 
 def rendered(phones: object, render: Callable[[Any], Any]) -> object:
-    """Render the templates of a file or query in a copy of it, of anything else as ever.
+    """Render the templates of a source in a copy of it, of anything else as ever.
 
     Airflow itself writes into the object, which other tasks of the DAG may share, and logs a template that fails,
     so also a query's text.
@@ -145,7 +168,7 @@ def rendered(phones: object, render: Callable[[Any], Any]) -> object:
     """
     if isinstance(phones, PurePath) and not _opens_itself(phones):
         phones = PhoneFile(phones)
-    if isinstance(phones, PhoneFile | PhoneQuery):
+    if isinstance(phones, PhoneSource):
         return replace(phones, **{name: render(getattr(phones, name)) for name in phones.template_fields})
     return render(phones)
 
@@ -155,7 +178,7 @@ def shown(phones: object) -> str:
 
     :param phones: whatever `stream` takes.
     """
-    if isinstance(phones, PhoneFile | PhoneQuery):
+    if isinstance(phones, PhoneSource):
         return str(phones)
     if _is_path(phones):
         return str(PhoneFile(phones))

@@ -138,6 +138,8 @@ def _announce(plan: _Plan, server: Server) -> None:
         "port": server.server_address[1],
         "login": plan.account.app_id,
         "password": plan.account.app_key,
+        # Texts that the provider writes itself, alarms, need one.
+        "extra": {"signature": "云通信"},
     }
     lines = [
         _BANNER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_sms.operators.campaign import CampaignOperator
 from tests.dags.test_approvals import has_hitl
-from tests.support.airflow import EXAMPLES, put_dag, rendered_fields, run_dag, states, xcom
+from tests.support.airflow import EXAMPLES, ROOT, put_dag, rendered_fields, run_dag, states, xcom
 from tests.support.simulator import Simulator
 
 pytestmark = pytest.mark.usefixtures("sms_simulator")
@@ -38,10 +39,23 @@ def test_every_example_is_run_here() -> None:
         "example_sms_alarm",
         "example_sms_delivery",  # these two in test_waits.py
         "example_sms_replies",
-        "example_sms_approval",  # and these in test_approvals.py
+        "example_sms_approval",  # these in test_approvals.py
         "example_sms_hitl",
         "example_sms_alarm_flush",  # in test_alarms.py
+        "example_sms_failure_alarm",  # and these in test_pipelines.py
+        "example_sms_low_balance",
+        "example_sms_marketing",
+        "example_sms_replies_table",
     }
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("**/examples*.md")), ids=lambda page: page.name)
+def test_the_docs_name_every_example_and_their_code_runs(page: Path) -> None:
+    text = page.read_text()
+    assert [file.stem for file in FILES if f"[{file.stem}]" not in text] == []
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        with DAG("docs"):
+            exec(block, {})
 
 
 def test_the_campaign(simulator: Simulator) -> None:

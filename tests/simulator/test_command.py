@@ -45,6 +45,7 @@ def test_the_banner_says_loudly_that_nothing_is_sent_and_how_to_connect() -> Non
             "port": int(simulator.base_url.rpartition(":")[2]),
             "login": "MY-ID",
             "password": 'it\'s "made" up',
+            "extra": {"signature": "云通信"},
         }
         assert simulator.base_url.startswith("http://127.0.0.1:")
         assert balance(simulator)["message"] == "成功"
