@@ -10,6 +10,9 @@ RUN := $(VENV)/bin/python
 INSTALL := $(PYTHON) -m scripts.environment
 PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
+# Dozens of processes would compile the same files anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-live crash hostile lint format airflow test-matrix bench-imports bench-others bench-campaign bench-receiver bench-waiting \
 	bench-deliveries bench-guards locks clean python

@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
     del os.environ[_name]
 # The tests may run in a pod; what they test does not.
@@ -27,9 +29,15 @@ def _temporary_folder() -> str:
 
 os.environ["AIRFLOW_HOME"] = _temporary_folder()
 # The processes that share the tests of a run find here what one of them has made for all.
-os.environ.setdefault("SMS_TESTS_SHARED", _temporary_folder())
+if "SMS_TESTS_SHARED" not in os.environ:
+    os.environ["SMS_TESTS_SHARED"] = _temporary_folder()
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] = "False"
 
-pytest_plugins = ["tests.support.fixtures", "tests.support.databases"]
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Bring in the fixtures, and with them Airflow, where tests run: who only hands them out need not wait for it."""
+    if config.getoption("dist", "no") == "no" or hasattr(config, "workerinput"):
+        for name in ("tests.support.fixtures", "tests.support.databases"):
+            config.pluginmanager.import_plugin(name)

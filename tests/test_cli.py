@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_sms import cli
 from airflow_provider_sms.cli import Exit
-from tests.support.airflow import ROOT, migrate
+from tests.support.airflow import ROOT, migrate, new_home
 from tests.support.simulator import Simulator, wait_until
 
 PHONES = "13800130001,13800130002"
@@ -223,13 +223,12 @@ def test_a_connection_in_airflow_s_database(
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW_HOME": str(new_home(tmp_path)),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     }
     definition = {"conn_type": "sms", "host": simulator.base_url, "login": simulator.app_id}
     definition["password"] = simulator.app_key
     for arguments in (
-        ("-m", "airflow", "db", "migrate"),
         ("-m", "airflow", "connections", "add", "sms_in_database", "--conn-json", json.dumps(definition)),
         ("-m", "airflow_provider_sms", "balance", "--conn-id", "sms_in_database"),
     ):

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
-import subprocess
-import sys
 import threading
+from multiprocessing.context import ForkServerContext as Context
+from multiprocessing.context import ForkServerProcess as Process
 
 import pytest
 
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.matching import Matcher, settle
-from tests.support.airflow import ROOT
+from tests.support import matching_process
 from tests.support.campaigns import Campaigns, Platform
 from tests.support.heard import counts_agree, deliveries, marks, receipt
 from tests.support.simulator import wait_until
 
 PHONES = [f"138{number:08d}" for number in range(120)]
-MATCH = """
-import sys
-from airflow_provider_sms.ledger.database import Ledger, read_url
-from airflow_provider_sms.ledger.matching import Matcher
-matcher = Matcher(Ledger(read_url(sys.argv[1])), None)
-print("ready", flush=True)
-while True:
-    matcher.look(7)
-    matcher.revisit()
-"""
 
 
 @pytest.fixture
@@ -52,22 +43,32 @@ def push_some(campaigns: Campaigns, rounds: int) -> tuple[int, int]:
     return sum(map(bool, finals.values())), sum(len(each) == 2 for each in finals.values())
 
 
-def start(ledger: Ledger) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def forking() -> Context:
+    """Starts processes that have imported the ledger already: from one that has nothing else in it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([matching_process.__name__])
+    return context
+
+
+def start(ledger: Ledger, forking: Context) -> Process:
     """A process that matches and does nothing else."""
     url = ledger.url.render_as_string(hide_password=False)
-    process = subprocess.Popen(
-        [sys.executable, "-c", MATCH, url], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    here, there = forking.Pipe(duplex=False)
+    process = forking.Process(target=matching_process.match_for_ever, args=(url, there), daemon=True)
+    process.start()
+    there.close()
+    with here:
+        assert here.poll(60)
+        assert here.recv() == "ready"
     return process
 
 
-def test_processes_that_race_and_are_killed_count_each_phone_once(campaigns: Campaigns) -> None:
+def test_processes_that_race_and_are_killed_count_each_phone_once(campaigns: Campaigns, forking: Context) -> None:
     ledger = campaigns.ledger
     campaign_id = campaigns.batches()[0].campaign_id
     chance = random.Random(10658)
-    processes = [start(ledger) for _ in range(3)]
+    processes = [start(ledger, forking) for _ in range(3)]
     over = threading.Event()
     expected: list[tuple[int, int]] = []
 
@@ -83,17 +84,17 @@ def test_processes_that_race_and_are_killed_count_each_phone_once(campaigns: Cam
             # Any moment is as good as another.
             over.wait(chance.uniform(0.02, 0.3))
             victim = processes.pop(0)
-            assert victim.poll() is None, victim.stderr.read() if victim.stderr else ""
+            assert victim.is_alive(), victim.exitcode
             victim.kill()
-            victim.communicate(timeout=30)
+            victim.join(30)
             killed += 1
-            processes.append(start(ledger))
+            processes.append(start(ledger, forking))
         pusher.join(60)
         wait_until(lambda: None not in marks(ledger), 60)
     finally:
         for process in processes:
             process.kill()
-            process.communicate(timeout=30)
+            process.join(30)
     counts = deliveries(ledger, campaign_id)
     assert (counts.final, counts.contradicted) == expected[0]
     assert counts_agree(ledger)
