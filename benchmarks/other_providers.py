@@ -52,7 +52,9 @@ OPERATORS: Mapping[str, str] = {
     OURS: "airflow-provider-sms",
 }
 CHINESE = {
-    r"Measured on (\S+) by (`.*?`), with Airflow (\S+) and Python (\S+): (.*)\.\n": r"\1 由 \2 测得,Airflow \3,Python \4:\5。\n",
+    r"Measured on (\S+) by (`.*?`), with Airflow (\S+) and Python (\S+): (.*)\.\n": (
+        r"\1 由 \2 测得,Airflow \3,Python \4:\5。\n"
+    ),
     "It goes wrong once": "只出错一次",
     "It goes wrong every time": "每次都出错",
     "the connection is cut after the message was taken": "消息被受理之后连接中断",

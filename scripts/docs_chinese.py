@@ -1,4 +1,4 @@
-"""For the docs site: Chinese as it is set. The pages' sources keep to ASCII punctuation, as all of this repository does.
+"""For the docs site: Chinese as it is set. The sources keep to ASCII punctuation, as all of this repository does.
 
 Full-width punctuation in prose, not in code, addresses and what is for the site's generator; and no blank where a line
 of Chinese goes on in the next one.
@@ -29,7 +29,9 @@ def set_in_type(markdown: str) -> str:
     """
     kept = _KEPT.findall(markdown)
     text = _KEPT.sub(_PLACE, markdown)
-    text = _PARENTHESES.sub(lambda found: f"({found[1]})".translate({ord(each): _WIDE[ord(each)] for each in "()"}), text)
+    text = _PARENTHESES.sub(
+        lambda found: f"({found[1]})".translate({ord(each): _WIDE[ord(each)] for each in "()"}), text
+    )
     text = _MARK.sub(lambda found: found[0].translate(_WIDE), text)
     text = _LINE_END.sub("", text)
     places = iter(kept)

@@ -5,12 +5,11 @@ What `mkdocs build --strict` sees, links within the site above all, is not looke
 
 from __future__ import annotations
 
-import argparse
 import configparser
 import json
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +60,27 @@ def test_every_dag_is_read_by_airflow_as_one(tmp_path: Path) -> None:
         assert bag.dags, block.place
 
 
-def test_commands_of_shell_blocks_are_there() -> None:
-    for block in docs.all_blocks(*SHELL):
-        for words in docs.commands(block.text):
-            parse([PLACEHOLDERS.get(word, word) for word in words if word != "…"], block.place)
+def test_commands_of_shell_yaml_and_ini_are_there() -> None:
+    lines = [(words, block) for block in docs.all_blocks(*SHELL) for words in docs.commands(block.text)]
+    lines += [(words, block) for block in docs.all_blocks("yaml") for words in _commands_in(block.expanded)]
+    starts = [
+        (start, block) for block in docs.all_blocks("ini") for start in re.findall("^ExecStart=(.*)$", block.text, re.M)
+    ]
+    lines += [(words, block) for start, block in starts for words in docs.commands(start)]
+    assert len(lines) > 100
+    parser = cli._parser()
+    for words, block in lines:
+        try:
+            parser.parse_args([PLACEHOLDERS.get(word, word) for word in words if word != "…"])
+        except SystemExit:
+            pytest.fail(f"{block.place}: airflow-sms {' '.join(words)}")
 
 
-def parse(words: list[str], place: str) -> argparse.Namespace:
-    try:
-        return cli._parser().parse_args(words)
-    except SystemExit:
-        pytest.fail(f"{place}: airflow-sms {' '.join(words)}")
+def _commands_in(text: str) -> Iterator[list[str]]:
+    for found in re.findall(r"^ *command: (\[.*\])$", text, re.MULTILINE):
+        program, *words = json.loads(found)
+        assert program == "airflow-sms"
+        yield words
 
 
 def test_shell_blocks_are_shell() -> None:
@@ -161,7 +170,9 @@ class TestBothLanguages:
     def test_lists_are_indented_as_the_generator_has_them(self, name: str) -> None:
         """By four: by less, what belongs to an item ends the list."""
         for language in LANGUAGES:
-            assert re.findall(r"^ {1,3}(?:```|[*-] |\d+\. ).*", (DOCS / language / name).read_text(), re.MULTILINE) == []
+            page = DOCS / language / name
+            assert re.findall(r"^ {1,3}(?:[*-] |\d+\. ).*", docs.prose(page), re.MULTILINE) == []
+            assert re.findall(r"^ {1,3}```.*", page.read_text(), re.MULTILINE) == []
 
     def test_english_is_whole(self, name: str) -> None:
         assert re.search(r"\b(TODO|FIXME|TBD)\b", (DOCS / "en" / name).read_text()) is None
@@ -170,7 +181,11 @@ class TestBothLanguages:
 def _shape(page: Path) -> list[str]:
     """The levels of headings, the rows and columns of tables, what is read from docstrings and from the code."""
     text = docs_site.filled(docs.prose(page))
-    shape = re.findall(r"^<!-- .*|^::: .*", docs.prose(page).replace("<!-- fields -->", "").replace("<!-- options -->", ""), re.MULTILINE)
+    shape = re.findall(
+        r"^<!-- .*|^::: .*",
+        docs.prose(page).replace("<!-- fields -->", "").replace("<!-- options -->", ""),
+        re.MULTILINE,
+    )
     for line in text.splitlines():
         if line.startswith("|"):
             shape.append(f"row of {line.count('|') - line.count(chr(92) + '|')}")
@@ -270,8 +285,14 @@ class TestChinese:
             ("```text\n甲,乙\n丙\n```\n\n甲,乙", "```text\n甲,乙\n丙\n```\n\n甲\uff0c乙"),
             ("第一行,\n第二行", "第一行\uff0c第二行"),
             ("* 一\n* 二,\n  三", "* 一\n* 二\uff0c三"),
-            ("::: a.b\n    options:\n      filters: [甲]\n\n甲:", "::: a.b\n    options:\n      filters: [甲]\n\n甲\uff1a"),
-            ("| 甲 | 乙 |\n| --- | :-: |\n| 一(x) | `(y)` |", "| 甲 | 乙 |\n| --- | :-: |\n| 一\uff08x\uff09 | `(y)` |"),
+            (
+                "::: a.b\n    options:\n      filters: [甲]\n\n甲:",
+                "::: a.b\n    options:\n      filters: [甲]\n\n甲\uff1a",
+            ),
+            (
+                "| 甲 | 乙 |\n| --- | :-: |\n| 一(x) | `(y)` |",
+                "| 甲 | 乙 |\n| --- | :-: |\n| 一\uff08x\uff09 | `(y)` |",
+            ),
             ("An English sentence, in (English): as it was.", "An English sentence, in (English): as it was."),
         ],
     )

@@ -20,7 +20,9 @@ DOCS = ROOT / "docs"
 LANGUAGES = ("en", "zh")
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 
-_BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
 _SNIPPET = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
 _OPERATORS = ("|", "||", "&&", ";", ">", ">>", "2>&1")
 
@@ -162,7 +164,7 @@ _Loader.add_multi_constructor("", lambda loader, suffix, node: None)
 
 def site() -> dict[str, Any]:
     """mkdocs.yml."""
-    return yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a safe one
+    return yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), _Loader)
 
 
 def navigation(site: object) -> Iterator[str]:

@@ -72,7 +72,7 @@ def _fault(words: str) -> str:
     if words.endswith(" to the same address"):
         return f"{words.removesuffix(' to the same address')} 到同一地址"
     # A status, or the platform's own words.
-    is_itself = words.removeprefix("HTTP ").isdigit() or not words.isascii() and words not in FAULTS
+    is_itself = words.removeprefix("HTTP ").isdigit() or (not words.isascii() and words not in FAULTS)
     return words if is_itself else FAULTS[words]
 
 
