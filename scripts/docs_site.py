@@ -45,6 +45,11 @@ def filled(markdown: str) -> str:
     return _MARKER.sub(lambda found: _MADE[found[1]](found[2]), markdown)
 
 
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Translate what was written around docstrings."""
+    return docs_chinese.translate_heads(html) if page.file.src_uri.startswith("zh/") else html
+
+
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """See that a page loads nothing from elsewhere.
 

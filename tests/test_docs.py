@@ -167,11 +167,17 @@ class TestBothLanguages:
         paragraphs = [each for each in re.split(r"\n\s*\n", text) if not each.startswith((":::", "<!--", "!["))]
         assert [each for each in paragraphs if len(_words(each)) > 5 and not _is_chinese(each)] == []
 
-    def test_lists_are_indented_as_the_generator_has_them(self, name: str) -> None:
-        """By four: by less, what belongs to an item ends the list."""
+    def test_lists_are_such_as_the_generator_takes_for_lists(self, name: str) -> None:
+        """Nested by four, and with an empty line between an item and what is not its own: else they run together."""
         for language in LANGUAGES:
             page = DOCS / language / name
-            assert re.findall(r"^ {1,3}(?:[*-] |\d+\. ).*", docs.prose(page), re.MULTILINE) == []
+            lines = docs.prose(page).splitlines()
+            for before, line in zip(["", *lines], lines, strict=False):
+                if found := re.match(r"( *)(?:[*-]|\d+\.) ", line):
+                    indent = len(found[1])
+                    assert indent in (0, 4, 8), line
+                    own = rf" {{{indent}}}(?:[*-] |\d+\. |  +\S)"
+                    assert not before or (re.match(own, before) and before[: indent + 4].strip()), (before, line)
             assert re.findall(r"^ {1,3}```.*", page.read_text(), re.MULTILINE) == []
 
     def test_english_is_whole(self, name: str) -> None:
@@ -281,6 +287,9 @@ class TestChinese:
             ("第一,第二:1,000 个(10658)。", "第一\uff0c第二\uff1a1,000 个\uff0810658\uff09。"),
             ("`a`,`b`;见[表](a.md#b):", "`a`\uff0c`b`\uff1b见[表](a.md#b)\uff1a"),
             ("App ID(login)", "App ID\uff08login\uff09"),
+            ("一(二,\n`c`)\n(三)四", "一\uff08二\uff0c\n`c`\uff09\uff08三\uff09四"),
+            ("*(templated)* 一 (b)", "*(templated)* 一 (b)"),
+            ("HTTPS,token 二", "HTTPS\uff0ctoken 二"),
             ("![图](a.png) 21:00", "![图](a.png) 21:00"),
             ("```text\n甲,乙\n丙\n```\n\n甲,乙", "```text\n甲,乙\n丙\n```\n\n甲\uff0c乙"),
             ("第一行,\n第二行", "第一行\uff0c第二行"),
