@@ -14,7 +14,7 @@ PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live crash hostile lint format airflow test-matrix bench-imports bench-others bench-campaign bench-receiver bench-waiting \
+.PHONY: help demo test test-live crash hostile lint format airflow docs docs-serve test-matrix bench-imports bench-others bench-campaign bench-receiver bench-waiting \
 	bench-deliveries bench-guards locks clean python
 
 help: ## show this list
@@ -38,6 +38,13 @@ format: $(VENV)/ready ## put the code into shape, as lint asks for
 
 airflow: $(VENV)/ready ## open Airflow's user interface on this machine, simulator connected (PORT=8080)
 	@$(RUN) -m scripts.airflow_ui $(if $(PORT),--port $(PORT))
+
+docs: .docs/ready ## build the docs, English and Chinese, into .docs/site
+	@NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs --quiet build --strict
+	@echo "Open .docs/site/index.html, or run make docs-serve, which has the search too."
+
+docs-serve: .docs/ready ## show the docs on this machine, built anew at every change (PORT=8000)
+	@NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs serve --strict --dev-addr 127.0.0.1:$(or $(PORT),8000)
 
 test-live: $(VENV)/ready ## run the minutes-long tests against a whole Airflow
 	@SMS_LIVE=1 $(RUN) -m pytest -s -m "live and not crash" tests $(ARGS)
@@ -77,7 +84,7 @@ locks: python ## renew the locks after a change of their inputs (UPGRADE=1: to t
 	@$(PYTHON) -m scripts.locks --uv "$(UV)" $(if $(UPGRADE),--upgrade)
 
 clean: ## remove everything that make made
-	@rm -rf .venv .matrix .bench .demo .ci-results .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf .venv .matrix .bench .docs .demo .ci-results .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/ready: locks/airflow-3.3.txt pyproject.toml scripts/environment.py | python
@@ -85,6 +92,9 @@ $(VENV)/ready: locks/airflow-3.3.txt pyproject.toml scripts/environment.py | pyt
 
 .bench/ready: locks/bench.txt pyproject.toml scripts/environment.py | python
 	@$(INSTALL) .bench locks/bench.txt
+
+.docs/ready: locks/docs.txt pyproject.toml scripts/environment.py | python
+	@$(INSTALL) .docs locks/docs.txt
 
 python:
 	@$(PYTHON) -c '$(PYTHON_IS_NEW_ENOUGH)' 2>/dev/null || \

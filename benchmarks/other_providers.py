@@ -1,7 +1,7 @@
 """What operators do when a message was sent and the answer went wrong: how many messages the server took.
 
     make bench-others                          # makes .bench the first time; about a minute
-    make bench-others ARGS="--update-docs"     # and puts the table into docs/reliability.md
+    make bench-others ARGS="--update-docs"     # and puts the tables into the docs
 
 The operators of smtp, telegram, http and SNS (amazon), and ours, each send one message to a server on this machine
 that counts the messages it takes. The same things go wrong for each. A task is tried once, in a process of its own,
@@ -20,6 +20,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from typing import Any
 from benchmarks.fake_servers import Http, Server, Smtp, Trouble
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reliability.md"
+PAGES = {language: ROOT / "docs" / language / "explanation" / "reliability.md" for language in ("en", "zh")}
 BEGIN = '<!-- other providers: written by make bench-others ARGS="--update-docs" -->'
 END = "<!-- end of other providers -->"
 
@@ -49,6 +50,19 @@ OPERATORS: Mapping[str, str] = {
     "HttpOperator": "apache-airflow-providers-http",
     "SnsPublishOperator": "apache-airflow-providers-amazon",
     OURS: "airflow-provider-sms",
+}
+CHINESE = {
+    r"Measured on (\S+) by (`.*?`), with Airflow (\S+) and Python (\S+): (.*)\.\n": (
+        r"\1 由 \2 测得,Airflow \3,Python \4:\5。\n"
+    ),
+    "It goes wrong once": "只出错一次",
+    "It goes wrong every time": "每次都出错",
+    "the connection is cut after the message was taken": "消息被受理之后连接中断",
+    "no answer in time; the message was taken": "未按时应答;消息已被受理",
+    "HTTP 500, SMTP 451; the message was taken": "HTTP 500、SMTP 451;消息已被受理",
+    "an empty answer; the message was taken": "空应答;消息已被受理",
+    "the process is killed after the message was taken": "消息被受理之后进程被强杀",
+    "the connection is cut before the message is taken": "消息被受理之前连接中断",
 }
 TROUBLES = tuple(each for each in Trouble if each is not Trouble.NONE)
 
@@ -210,19 +224,27 @@ def _row(*cells: str) -> str:
 
 
 def update_docs(text: str) -> None:
-    """Put the tables into the page, in place of those that are there."""
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise CannotMeasure(f"{PAGE.name} has no place for the tables: it needs the lines {BEGIN} and {END}")
-    PAGE.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
+    """Put the tables into the pages, in place of those that are there."""
+    for page, made in ((PAGES["en"], text), (PAGES["zh"], in_chinese(text))):
+        before, begin, rest = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
+        _, end, after = rest.partition(END)
+        if not begin or not end:
+            raise CannotMeasure(f"{page} has no place for the tables: it needs the lines {BEGIN} and {END}")
+        page.write_text(f"{before}{begin}{made}\n{end}{after}", encoding="utf-8")
+
+
+def in_chinese(text: str) -> str:
+    """The tables for the Chinese page: other words, the same numbers."""
+    for english, chinese in CHINESE.items():
+        text = re.sub(english, chinese, text)
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.other_providers", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("--update-docs", action="store_true", help="put the tables into docs/reliability.md")
+    parser.add_argument("--update-docs", action="store_true", help="put the tables into the docs, in both languages")
     parser.add_argument("--verbose", action="store_true", help="say how each try ended")
     args = parser.parse_args(argv)
     missing = [package for package in OPERATORS.values() if not _has(package)]

@@ -15,6 +15,7 @@ from scripts.environment import ROOT
 
 LOCKS = ROOT / "locks"
 _OLDEST_PYTHON = "3.11"
+_PROJECT = "pyproject.toml"
 _OPTIONS = (
     "--universal",
     "--no-annotate",
@@ -26,7 +27,7 @@ _OPTIONS = (
 
 
 def make_lock(uv: str, name: str, *inputs: str, upgrade: bool) -> None:
-    """Write locks/`name`.txt from `inputs`, which lie there too; keep pins unless told to `upgrade`."""
+    """Write locks/`name`.txt from `inputs`, paths in the repository; keep pins unless told to `upgrade`."""
     output = LOCKS / f"{name}.txt"
     command = [
         uv,
@@ -39,9 +40,9 @@ def make_lock(uv: str, name: str, *inputs: str, upgrade: bool) -> None:
         str(output),
     ]
     command += ["--upgrade"] if upgrade else []
-    command += [str(ROOT / "pyproject.toml"), *(str(LOCKS / each) for each in inputs)]
+    command += [str(ROOT / each) for each in inputs]
     subprocess.run(command, check=True, cwd=ROOT)
-    sources = ", ".join(("pyproject.toml", *inputs))
+    sources = ", ".join(Path(each).name for each in inputs)
     output.write_text(f"# Made by `make locks` from {sources}.\n{output.read_text()}")
     print(f"locks/{output.name}: {sum('==' in line for line in output.read_text().splitlines())} packages")
 
@@ -56,8 +57,9 @@ def main() -> int:
         return 2
     try:
         for each in sorted(LOCKS.glob("airflow-*.in"), key=_version_of):
-            make_lock(args.uv, each.stem, "tests.in", each.name, upgrade=args.upgrade)
-        make_lock(args.uv, "bench", "bench.in", upgrade=args.upgrade)
+            make_lock(args.uv, each.stem, _PROJECT, "locks/tests.in", f"locks/{each.name}", upgrade=args.upgrade)
+        make_lock(args.uv, "bench", _PROJECT, "locks/bench.in", upgrade=args.upgrade)
+        make_lock(args.uv, "docs", "locks/docs.in", upgrade=args.upgrade)
     except subprocess.CalledProcessError:
         return 1
     return 0

@@ -1,7 +1,7 @@
 """The fault table: whatever goes wrong with a request, then is retried and cleared, no phone is texted twice.
 
-Each row of the table in `docs/reliability.md` is what happened here. `pytest -s` prints the table,
-SMS_UPDATE_DOCS=1 writes it into the page.
+Each row of the table in `docs/en/explanation/reliability.md` is what happened here. `pytest -s` prints the table,
+SMS_UPDATE_DOCS=1 writes it into the page, and into the Chinese one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from airflow_provider_sms.sending import CampaignError
 from airflow_provider_sms.simulator import document
 from airflow_provider_sms.simulator.faults import KINDS
-from tests.support import fault_table
+from tests.support import fault_table, fault_table_zh
 from tests.support.fault_table import FAULTS, FIRST_PHONE, Fault, Row
 from tests.support.fixtures import TaskInstance
 from tests.support.simulator import Simulator
@@ -50,7 +50,7 @@ def _printed() -> Iterator[None]:
     rows = [_rows[fault.what] for fault in FAULTS if fault.what in _rows]
     print(f"\n{fault_table.table(rows)}")
     if UPDATES and len(rows) == len(FAULTS):
-        fault_table.write_into_page(rows)
+        fault_table.write_into_pages(rows)
 
 
 @dataclass
@@ -211,6 +211,12 @@ class TestTheTable:
     @pytest.mark.skipif(UPDATES, reason="it is being written")
     def test_the_page_has_these_rows_and_no_others(self) -> None:
         assert list(fault_table.lines_of_page()) == [fault.what for fault in FAULTS]
+
+    @pytest.mark.skipif(UPDATES, reason="it is being written")
+    def test_the_chinese_page_has_the_same_rows(self) -> None:
+        english = fault_table.lines_of_page().values()
+        chinese = fault_table.lines_of_page(fault_table.CHINESE_PAGE).values()
+        assert list(chinese) == [fault_table_zh.translated(line) for line in english]
 
 
 def _is_a_message(value: object) -> bool:

@@ -23,6 +23,8 @@ class TestLock:
         assert [line for line in lines if not PIN.fullmatch(line)] == []
 
     def test_it_fits_the_project_s_own_requirements(self, lock: Path) -> None:
+        if lock.stem == "docs":
+            pytest.skip("the docs are built without Airflow")
         pins = {
             pin.name: str(pin.specifier).removeprefix("==")
             for pin in map(Requirement, lock.read_text().splitlines()[1:])

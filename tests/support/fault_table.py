@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_sms.simulator.settings import Settings
+from tests.support import fault_table_zh
 from tests.support.simulator import REPOSITORY, Simulator
 
-PAGE = REPOSITORY / "docs" / "reliability.md"
+PAGE = REPOSITORY / "docs" / "en" / "explanation" / "reliability.md"
+CHINESE_PAGE = REPOSITORY / "docs" / "zh" / "explanation" / "reliability.md"
 BEGIN = "<!-- fault table: written by SMS_UPDATE_DOCS=1 pytest tests/test_fault_table.py -->"
 END = "<!-- end of the fault table -->"
 HEAD = ("fault", "first try", "retry", "clear", "texts per phone (most)")
@@ -87,19 +90,26 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([_line(*HEAD), _line(*("---" for _ in HEAD)), *(row.line for row in rows)])
 
 
-def lines_of_page() -> dict[str, str]:
+def chinese_table(rows: Sequence[Row]) -> str:
+    """The same in Chinese."""
+    head = [_line(*fault_table_zh.HEAD), _line(*("---" for _ in HEAD))]
+    return "\n".join([*head, *(fault_table_zh.translated(row.line) for row in rows)])
+
+
+def lines_of_page(page: Path = PAGE) -> dict[str, str]:
     """The table's lines as the page has them, by fault."""
-    lines = PAGE.read_text(encoding="utf-8").partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0].splitlines()
+    lines = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0].splitlines()
     return {line.removeprefix("| ").partition(" | ")[0]: line for line in lines[2:]}
 
 
-def write_into_page(rows: Sequence[Row]) -> None:
-    """Put the table into the page, in place of the one that is there."""
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE.name} has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
-    PAGE.write_text(f"{before}{begin}{table(rows)}\n{end}{after}", encoding="utf-8")
+def write_into_pages(rows: Sequence[Row]) -> None:
+    """Put the table into the pages, in place of the one that is there."""
+    for page, text in ((PAGE, table(rows)), (CHINESE_PAGE, chinese_table(rows))):
+        before, begin, rest = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
+        _, end, after = rest.partition(END)
+        if not begin or not end:
+            raise ValueError(f"{page} has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
+        page.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
 
 
 def _line(*cells: str) -> str:
