@@ -86,25 +86,25 @@ class UnreachedPhones(PhoneSource):
         return f"<{self}>"
 
     def chunks(self) -> Iterator[list[object]]:
-        """Read them as they are now, a chunk at a time.
+        """Read them as they are now, a chunk at a time; nobody, where all runs are dry and the campaign was not sent.
 
         :raises PhonesSourceError: the campaign is still under way, or receipts may still come; another try may do.
         :raises PhonesError: there is no such campaign, or its phones were removed.
         :raises LedgerError: the ledger can not be used, or no receiver has ever run on it.
         """
         from airflow_provider_sms import settings
-        from airflow_provider_sms.ledger import targets, unreached
-        from airflow_provider_sms.ledger.errors import CampaignPurgedError, LedgerUsageError
-        from airflow_provider_sms.looking import caught_up
+        from airflow_provider_sms.ledger.errors import CampaignPurgedError, LedgerDeafError, LedgerUsageError
 
         if not isinstance(self.campaign, str) or not self.campaign.strip():
             raise PhonesError("phones: campaign: name the one whose unreached phones are meant.")
-        with caught_up(log) as ledger:
-            try:
-                target = targets.campaign(ledger, self.campaign.strip(), settings.namespace())
-                self._check_over(ledger, target)
-                yield from map(list, unreached.read(ledger, _id(target), self._missed()))
-            except (LedgerUsageError, CampaignPurgedError) as error:
+        try:
+            yield from self._read(self.campaign.strip())
+        except (LedgerUsageError, LedgerDeafError, CampaignPurgedError) as error:
+            if settings.dry_run():
+                log.info("Dry run: %s. So nobody is unreached.", error)
+            elif isinstance(error, LedgerDeafError):
+                raise
+            else:
                 raise PhonesError(f"phones: {error}") from None
 
     def count(self) -> int:
@@ -114,6 +114,16 @@ class UnreachedPhones(PhoneSource):
         :raises LedgerError: likewise.
         """
         return sum(len(chunk) for chunk in self.chunks())
+
+    def _read(self, campaign: str) -> Iterator[list[object]]:
+        from airflow_provider_sms import settings
+        from airflow_provider_sms.ledger import targets, unreached
+        from airflow_provider_sms.looking import caught_up
+
+        with caught_up(log) as ledger:
+            target = targets.campaign(ledger, campaign, settings.namespace())
+            self._check_over(ledger, target)
+            yield from map(list, unreached.read(ledger, _id(target), self._missed()))
 
     def _missed(self) -> Missed:
         from airflow_provider_sms.ledger.unreached import Miss, Missed

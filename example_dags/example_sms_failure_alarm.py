@@ -1,8 +1,11 @@
 """A nightly job: when one of its tasks has failed for good, the people on duty get a text.
 
-Airflow calls a failure callback more than once now and then; the notifier texts once for each task's try.
+The text says which task of which DAG has failed, in which try and when, with a link to the log where there is room.
+Airflow calls a failure callback more than once now and then: the notifier texts once for each task's try. Of a night
+on which everything fails a phone gets a few texts; `example_sms_alarm_flush` tells of the rest.
 
-Needs a connection `sms_simulator`; `airflow-sms simulator` prints one. Unscheduled: nobody is texted by accident.
+Needs a connection `sms_simulator` with a signature; `airflow-sms simulator` prints one. Unscheduled: nobody is texted
+by accident.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ with DAG(
         "on_failure_callback": SmsNotifier(
             sms_conn_id="sms_simulator",
             phones="{{ params.on_duty }}",
-            content="【云通信】任务失败:{{ ti.dag_id }} {{ ti.task_id }},第{{ ti.try_number }}次,请处理。",
+            storm_limit=3,  # in ten minutes
         )
     },
 ) as dag:

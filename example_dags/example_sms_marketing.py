@@ -1,7 +1,11 @@
 """A marketing campaign: send, see that it gets through, and text those once more who have not got it.
 
-Whoever has opted out gets neither text. The follow-up goes to phones whose receipt says that the first text has
-failed, and not to dead numbers, to those who have blacklisted the sender, or to anybody who may have got it.
+Guards keep both texts within bounds: they go out by day, however late the DAG runs; nobody gets more than a few a
+week, from whatever campaign, and whoever has opted out gets none; nothing is sent that would cost too much, or would
+leave too little for the alarms that share the account.
+
+The follow-up goes to phones whose receipt says that the first text has failed, and not to dead numbers, to those who
+have blacklisted the sender, or to anybody who may have got it.
 
 Needs a connection `sms_simulator`, and a receiver that hears it: `airflow-sms simulator` prints the connection, and
 `airflow-sms push-url` an address for its `--push-url`. Unscheduled: nobody is texted by accident.
@@ -9,6 +13,7 @@ Needs a connection `sms_simulator`, and a receiver that hears it: `airflow-sms s
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Param, task
@@ -19,6 +24,13 @@ from airflow_provider_sms.unreached import UnreachedPhones
 
 CONNECTION = "sms_simulator"
 CAMPAIGN = "example_sms_marketing {{ run_id }}"
+GUARDS: dict[str, Any] = {
+    "category": "marketing",  # 08:00 to 21:00 Beijing time, and no text that does not say how to opt out
+    "max_per_phone": 4,
+    "per": timedelta(days=7),
+    "max_points": 50_000,
+    "min_balance_after": 1_000,
+}
 
 with DAG(
     dag_id="example_sms_marketing",
@@ -39,7 +51,7 @@ with DAG(
         phones="{{ params.members }}",
         content="{{ params.content }}",
         campaign_key=CAMPAIGN,
-        category="marketing",
+        **GUARDS,
     )
     # Up to three days: as long as receipts come.
     receipts = SmsDeliverySensor(task_id="receipts", campaign=CAMPAIGN, deferrable=True, poke_interval=5)
@@ -63,7 +75,7 @@ with DAG(
         phones=UnreachedPhones(CAMPAIGN),
         content="{{ params.reminder }}",
         campaign_key=f"{CAMPAIGN} follow-up",
-        category="marketing",
+        **GUARDS,
     )
     send >> receipts
     gate(receipts.output) >> is_anybody_left(send.output) >> follow_up

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.observing import Observer
     from airflow_provider_sms.planning import Chunks, Order
     from airflow_provider_sms.policy import Policy
-    from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
+    from airflow_provider_sms.recipients import PhoneSource
     from airflow_provider_sms.reply_reader import ClaimedReplies
 
 
@@ -98,7 +98,7 @@ class SmsHook(BaseHook):
 
     def send_group(
         self,
-        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path,
+        phones: str | Iterable[str | int] | PhoneSource | Path,
         content: str,
         send_time: datetime | str | None = None,
         *,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.alarm_sending import Message
     from airflow_provider_sms.alarm_texts import Event
-    from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
+    from airflow_provider_sms.recipients import PhoneSource
 
 _LANGUAGES = ("zh", "en")
 
@@ -69,7 +69,7 @@ class SmsNotifier(MaskedFields, BaseNotifier):
     def __init__(
         self,
         *,
-        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path,
+        phones: str | Iterable[str | int] | PhoneSource | Path,
         content: str | None = None,
         event: str | None = None,
         sms_conn_id: str = SmsHook.default_conn_name,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.keys import CampaignKey
     from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.planning import Order, Planner
-    from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
+    from airflow_provider_sms.recipients import PhoneSource
 
 _ON_REJECTED = ("fail", "skip")
 # What a dry run shows in its place.
@@ -88,7 +88,7 @@ class SmsApprovalOperator(CampaignOperator):
     def __init__(
         self,
         *,
-        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path | XComArg,
+        phones: str | Iterable[str | int] | PhoneSource | Path | XComArg,
         question: str | XComArg,
         approve: Iterable[str] = ("Y", "同意", "yes"),
         reject: Iterable[str] = ("N", "拒绝", "no"),

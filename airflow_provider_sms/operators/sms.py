@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.planning import Chunks, Order, Planner
-    from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
+    from airflow_provider_sms.recipients import PhoneSource
 
 __all__ = ["TASK_ID_KEY", "SmsAlarmFlushOperator", "SmsApprovalOperator", "SmsGroupSendOperator"]
 
@@ -63,7 +63,8 @@ class SmsGroupSendOperator(CampaignOperator):
     What was planned and sent is in the ledger: a retry or a clear carries on with what is left. To send again on
     purpose, use another `campaign_key` or DAG run.
 
-    :param phones: comma text, a list, an upstream task's output, a `PhoneFile`, a `PhoneQuery` or a path. Duplicates
+    :param phones: comma text, a list, an upstream task's output, a `PhoneFile`, a `PhoneQuery`, `UnreachedPhones` or
+        a path. Duplicates
         and malformed ones are left out and reported. (templated)
     :param content: the text; the connection's signature is added where it has none. (templated)
     :param send_time: when the platform shall send: aware, or naive or text for Beijing time, at least 31 minutes
@@ -107,7 +108,7 @@ class SmsGroupSendOperator(CampaignOperator):
     def __init__(
         self,
         *,
-        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path | XComArg,
+        phones: str | Iterable[str | int] | PhoneSource | Path | XComArg,
         content: str | XComArg,
         send_time: datetime | str | XComArg | None = None,
         sms_conn_id: str = SmsHook.default_conn_name,

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from sqlalchemy import update
 
+from airflow_provider_sms.gateway.hours import Hours
 from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
@@ -37,15 +38,16 @@ def texts(simulator: Simulator) -> list[tuple[list[str], str]]:
 
 
 class TestTheFailureAlarm:
+    @pytest.fixture(autouse=True)
+    def _signed(self, sms_simulator: Callable[..., None]) -> None:
+        sms_simulator("sms_simulator", extra={"signature": "云通信"})
+
     def test_a_task_that_fails_is_texted_to_those_on_duty(self, simulator: Simulator) -> None:
         run = run_example("failure_alarm")
         assert states(run) == {"count_orders": "success", "check": "failed", "report": "upstream_failed"}
-        assert texts(simulator) == [
-            (
-                ["13800130051", "13800130052"],
-                "【云通信】任务失败:example_sms_failure_alarm check,第1次,请处理。",
-            )
-        ]
+        ((phones, text),) = texts(simulator)
+        assert phones == ["13800130051", "13800130052"]
+        assert text.startswith("【云通信】失败:example_sms_failure_alarm.check 第1次 ")
 
     def test_a_night_without_failures_is_quiet(self, simulator: Simulator) -> None:
         assert run_example("failure_alarm", {"orders": 3}).state == "success"
@@ -93,8 +95,9 @@ MEMBERS = [f"138001300{number}" for number in range(71, 77)]
 
 class TestTheMarketingCampaign:
     @pytest.fixture(autouse=True)
-    def _often(self, simulator: Simulator, ledger: Ledger) -> None:
+    def _at_noon(self, simulator: Simulator, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         simulator.settings(one_per_minute=False)
+        monkeypatch.setattr(Hours, "contain", lambda self, when: True)
         listen(ledger)
 
     def run(self, ledger: Ledger, *failed: str, opted_out: str | None = None) -> Any:
@@ -123,6 +126,19 @@ class TestTheMarketingCampaign:
         assert [phones for phones, _ in texts(simulator)] == [MEMBERS, [MEMBERS[1]]]
         (fields,) = rendered_fields(run, "follow_up")
         assert fields["phones"] == f"phones that campaign example_sms_marketing {run.run_id} has not reached (failed)"
+
+    def test_where_the_account_can_not_pay_nobody_is_texted(self, simulator: Simulator) -> None:
+        simulator.settings(balance=1_004)
+        assert states(run_example("marketing"))["send"] == "failed"
+        assert texts(simulator) == []
+
+    def test_a_dry_run_goes_to_its_end_and_texts_nobody(
+        self, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__SMS__DRY_RUN", "True")
+        run = run_example("marketing")
+        assert (run.state, states(run)["follow_up"]) == ("success", "skipped")
+        assert texts(simulator) == []
 
     def test_where_everybody_was_reached_there_is_no_follow_up(self, ledger: Ledger, simulator: Simulator) -> None:
         assert states(self.run(ledger))["follow_up"] == "skipped"
