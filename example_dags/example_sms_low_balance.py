@@ -35,7 +35,7 @@ with DAG(
     params={
         "warn_below": Param(2_000, type="integer", title="Warn below so many points"),
         "enough_from": Param(5_000, type="integer", title="Topped up from so many points"),
-        "treasurers": Param(["13800130061"], type="array", title="Whom to warn"),
+        "treasurers": Param(["13800130081"], type="array", title="Whom to warn"),
     },
 ) as dag:
 

@@ -75,14 +75,14 @@ class TestTheWatchOnTheBalance:
     def test_it_warns_once_until_the_account_is_topped_up(self, simulator: Simulator) -> None:
         for balance in (1_999, 2_500, 1_400):  # some points were given back in between
             self.watch(simulator, balance)
-        assert texts(simulator) == [(["13800130061"], "【云通信】短信余额已不足2000点,请尽快充值。")]
+        assert texts(simulator) == [(["13800130081"], "【云通信】短信余额已不足2000点,请尽快充值。")]
         assert states(self.watch(simulator, 5_000)) == {"low_since": "skipped", "warn": "skipped"}
         self.watch(simulator, 1_999)
         assert len(texts(simulator)) == 2
 
     def test_a_warning_that_could_not_be_sent_is_sent_by_the_next_run(self, simulator: Simulator) -> None:
         simulator.settings(balance=1_000)
-        simulator.fault("refuse", message="您的账户已被锁定,请联系您的专属客服", phone="13800130061")
+        simulator.fault("refuse", message="您的账户已被锁定,请联系您的专属客服", phone="13800130081")
         assert states(run_example("low_balance")) == {"low_since": "success", "warn": "failed"}
         simulator.clear_faults()
         # Marks the wrong way round do not make it warn at every run.
