@@ -46,7 +46,7 @@ def prints(text: str) -> str:
 
 
 def test_importing_it_imports_nothing_of_airflow(tmp_path: Path) -> None:
-    new = newly_imported("import airflow_provider_sms.settings", after="", home=tmp_path)
+    (new,) = newly_imported("import airflow_provider_sms.settings", after="", home=tmp_path)
     assert packages(new) - sys.stdlib_module_names == {"airflow_provider_sms"}
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import threading
-from multiprocessing.context import ForkServerContext as Context
-from multiprocessing.context import ForkServerProcess as Process
+from multiprocessing.process import BaseProcess
 
 import pytest
 
@@ -14,6 +12,7 @@ from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.matching import Matcher, settle
 from tests.support import matching_process
 from tests.support.campaigns import Campaigns, Platform
+from tests.support.forking import forking
 from tests.support.heard import counts_agree, deliveries, marks, receipt
 from tests.support.simulator import wait_until
 
@@ -43,19 +42,11 @@ def push_some(campaigns: Campaigns, rounds: int) -> tuple[int, int]:
     return sum(map(bool, finals.values())), sum(len(each) == 2 for each in finals.values())
 
 
-@pytest.fixture(scope="module")
-def forking() -> Context:
-    """Starts processes that have imported the ledger already: from one that has nothing else in it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([matching_process.__name__])
-    return context
-
-
-def start(ledger: Ledger, forking: Context) -> Process:
+def start(ledger: Ledger) -> BaseProcess:
     """A process that matches and does nothing else."""
     url = ledger.url.render_as_string(hide_password=False)
-    here, there = forking.Pipe(duplex=False)
-    process = forking.Process(target=matching_process.match_for_ever, args=(url, there), daemon=True)
+    here, there = forking().Pipe(duplex=False)
+    process = forking().Process(target=matching_process.match_for_ever, args=(url, there), daemon=True)
     process.start()
     there.close()
     with here:
@@ -64,11 +55,11 @@ def start(ledger: Ledger, forking: Context) -> Process:
     return process
 
 
-def test_processes_that_race_and_are_killed_count_each_phone_once(campaigns: Campaigns, forking: Context) -> None:
+def test_processes_that_race_and_are_killed_count_each_phone_once(campaigns: Campaigns) -> None:
     ledger = campaigns.ledger
     campaign_id = campaigns.batches()[0].campaign_id
     chance = random.Random(10658)
-    processes = [start(ledger, forking) for _ in range(3)]
+    processes = [start(ledger) for _ in range(3)]
     over = threading.Event()
     expected: list[tuple[int, int]] = []
 
@@ -88,7 +79,7 @@ def test_processes_that_race_and_are_killed_count_each_phone_once(campaigns: Cam
             victim.kill()
             victim.join(30)
             killed += 1
-            processes.append(start(ledger, forking))
+            processes.append(start(ledger))
         pusher.join(60)
         wait_until(lambda: None not in marks(ledger), 60)
     finally:

@@ -24,7 +24,7 @@ LOADED = "import airflow.plugins_manager, importlib.metadata"
 
 
 def test_loading_it_imports_nothing_but_the_plugin(tmp_path: Path) -> None:
-    new = newly_imported(
+    (new,) = newly_imported(
         "import airflow_provider_sms.receiver.plugin as it; it.SmsPlugin()", after=LOADED, home=tmp_path
     )
     # Airflow may have come across the package itself before.
@@ -32,7 +32,7 @@ def test_loading_it_imports_nothing_but_the_plugin(tmp_path: Path) -> None:
 
 
 def test_mounting_it_imports_no_database_and_reads_no_settings(tmp_path: Path) -> None:
-    new = newly_imported(
+    (new,) = newly_imported(
         "import airflow_provider_sms.receiver.plugin as it; assert it.SmsPlugin().fastapi_apps",
         after=f"{LOADED}, asyncio",
         home=tmp_path,

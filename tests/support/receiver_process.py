@@ -10,13 +10,13 @@ import http.client
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 
 from tests.support.databases import _free_port as free_port
+from tests.support.forking import Program
 from tests.support.simulator import REPOSITORY, wait_until
 
 TOKEN = "FAKE-PUSH-TOKEN-0123456789abcdef"
@@ -45,7 +45,7 @@ class Receiver:
             "AIRFLOW__SMS__PUSH_TOKENS": TOKEN,
             **{f"AIRFLOW__SMS__{name.upper()}": value for name, value in settings.items()},
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
 
     def __enter__(self) -> Receiver:
         try:
@@ -63,16 +63,8 @@ class Receiver:
 
     def start(self) -> None:
         """Start it, and do not wait."""
-        command = [sys.executable, "-m", "airflow_provider_sms", "receiver", "--host", HOST, "--port", str(self.port)]
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *self._flags],
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        arguments = ["receiver", "--host", HOST, "--port", str(self.port), *self._flags]
+        self.process = Program("airflow_provider_sms", arguments, self._env, self.log_file)
 
     def wait_until_ready(self, seconds: float = 60) -> None:
         """Wait until it says that it is well."""
