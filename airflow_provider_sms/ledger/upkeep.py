@@ -28,6 +28,7 @@ from airflow_provider_sms.ledger.schema import (
     reply_claim_table,
     reply_table,
 )
+from airflow_provider_sms.ledger.texts import remove_texts
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -341,6 +342,7 @@ def _remove_phones(ledger: Ledger, campaign_id: int) -> int:
             part = ids[start : start + _BATCHES_AT_ONCE]
             connection.execute(delete(once_table).where(once_table.c.batch_id.in_(part)))
     _remove_deliveries(ledger, campaign_id)
+    remove_texts(ledger, campaign_id)
     remove_recipients(ledger, campaign_id)
     return count
 

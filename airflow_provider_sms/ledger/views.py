@@ -24,6 +24,7 @@ from airflow_provider_sms.ledger.schema import (
     recipient_table,
     reply_table,
 )
+from airflow_provider_sms.ledger.texts import PERSONAL
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -55,9 +56,10 @@ class Report:
     :param excluded: left out, by reason.
     :param not_sent: planned, but in no request that left.
     :param expired: planned, and too late to be sent.
-    :param segments: texts that one phone is charged for.
+    :param segments: texts that one phone is charged for; of personal texts the most of any.
     :param points: what the accepted phones cost.
     :param remain_point: points left, as of the last answer that said so.
+    :param is_personal: whether each phone has a text of its own.
     """
 
     campaign: str
@@ -74,6 +76,7 @@ class Report:
     points: int
     remain_point: int | None
     batches: int
+    is_personal: bool = False
 
     @property
     def phones(self) -> int:
@@ -128,19 +131,21 @@ def report_of_what_stands(ledger: Ledger, campaign_id: int) -> Report:
 
 def _report(connection: Connection, campaign_id: int) -> Report:
     table, campaign = batch_table, campaign_table
-    query = select(campaign.c.name, campaign.c.segments, campaign.c.excluded)
+    query = select(campaign.c.name, campaign.c.segments, campaign.c.excluded, campaign.c.content_hash)
     head = connection.execute(query.where(campaign.c.id == campaign_id)).one()
     of_campaign = table.c.campaign_id == campaign_id
-    sums = select(table.c.state, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted))
+    segments = head.segments or 0
+    cost = table.c.accepted * func.coalesce(table.c.segments, segments)
+    sums = select(table.c.state, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted), func.sum(cost))
     phones = dict.fromkeys(BatchState, 0)
-    accepted = batches = 0
-    for state, count, in_state, counted in connection.execute(sums.where(of_campaign).group_by(table.c.state)):
+    accepted = batches = points = 0
+    for state, count, in_state, counted, cost_of in connection.execute(sums.where(of_campaign).group_by(table.c.state)):
         phones[BatchState(state)] = int(in_state)
         batches += count
         accepted += int(counted)
+        points += int(cost_of)
     answered = select(table.c.taskid, table.c.remain_point).where(of_campaign, table.c.state == BatchState.ACCEPTED)
     answers = connection.execute(answered.order_by(table.c.settled_at, table.c.number)).all()
-    segments = head.segments or 0
     singled_out = select(func.count()).where(
         of_campaign,
         table.c.state == BatchState.REFUSED,
@@ -160,9 +165,10 @@ def _report(connection: Connection, campaign_id: int) -> Report:
         not_sent=phones[BatchState.PLANNED],
         expired=phones[BatchState.EXPIRED],
         segments=segments,
-        points=accepted * segments,
+        points=points,
         remain_point=next((row.remain_point for row in reversed(answers) if row.remain_point is not None), None),
         batches=batches,
+        is_personal=head.content_hash == PERSONAL,
     )
 
 
