@@ -11,27 +11,32 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_sms import advice, recipients, settings
+from airflow_provider_sms import advice, recipients, settings, sources
 from airflow_provider_sms.cli import Exit, Result, UsageError
 from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import times
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.gateway.errors import AccountError
-from airflow_provider_sms.gateway.phones import Phones, Sieve, mask, none_to_send_to
+from airflow_provider_sms.gateway.phones import Excluded, Phones, Reason, Sieve, mask, mask_inside, none_to_send_to
+from airflow_provider_sms.gateway.texts import Text, length
 from airflow_provider_sms.ledger import opt_outs, views
 from airflow_provider_sms.ledger.errors import LedgerError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.messages import MessageFile
 from airflow_provider_sms.opening import open_ledger
+from airflow_provider_sms.personal import Messages, Outline
 from airflow_provider_sms.planning import LIFTABLE, Chunks, Order, Planner, make_order
 from airflow_provider_sms.policy import OnExpired, Policy
 from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.sources import Source
 
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.account import Account
@@ -97,20 +102,20 @@ def balance(args: argparse.Namespace) -> Result:
 
 
 def send(args: argparse.Namespace) -> Result:
-    """Send one text to a group, carry on with what an earlier try left, or show what would be sent."""
+    """Send to a group, carry on with what an earlier try left, or show what would be sent."""
     account = find_account(args.conn_id)
     policy = Policy(on_expired=args.on_expired)
-    order = make_order(account, args.content, args.send_time, args.batch_size, args.category, policy=policy)
-    read = _reader(args)
+    source = _source(args, account)
+    order = make_order(account, source.content, args.send_time, args.batch_size, args.category, policy=policy)
     if args.dry_run:
-        return _dry_run(order, read, args.output)
-    fingerprint = _fingerprint(read)
+        return _dry_run(order, source, args.output)
+    fingerprint = _fingerprint(source)
     name = _name(account, order, fingerprint)
     log = Log()
     with closing(open_ledger(log)) as ledger:
         key = _choose_key(ledger, name, policy, again=args.again)
-        campaign = _plan(Planner(ledger, key, order, read, log, policy), fingerprint)
-        log.info("Campaign %s: %d phones, points at most: %d.", key.name, campaign.phones, _points(campaign))
+        campaign = _plan(Planner(ledger, key, order, source.read, log, policy, source.form), fingerprint)
+        log.info("Campaign %s: %d phones, points at most: %d.", key.name, campaign.phones, campaign.points)
         with SmsClient(account) as client:
             sender = Sender(ledger, client, campaign, policy, log, default_account=default_account)
             status, report = _send(sender, ledger, campaign)
@@ -119,7 +124,22 @@ def send(args: argparse.Namespace) -> Result:
     return Result(status, _report_shown(report) if report else "")
 
 
-# Phones
+# Phones and texts
+
+
+def _source(args: argparse.Namespace, account: Account) -> Source:
+    if (args.phones is None) == (args.messages is None):
+        raise UsageError("send: give one of --phones and --messages.")
+    if args.messages is None:
+        if args.content is None or args.template is not None:
+            raise UsageError("send: --phones goes with --content, the text of all; --template with --messages.")
+        read = _reader(args)
+        return replace(sources.of_phones((), args.content), read=read)
+    if args.content is not None:
+        raise UsageError("send: --content goes with --phones; with --messages write --template.")
+    given = {"phone_column": args.column, "encoding": args.encoding}
+    file = MessageFile(args.messages, **{name: value for name, value in given.items() if value is not None})
+    return sources.of_messages(file, args.template, account.signature)
 
 
 def _reader(args: argparse.Namespace) -> Callable[[], Chunks]:
@@ -137,9 +157,13 @@ def _reader(args: argparse.Namespace) -> Callable[[], Chunks]:
     return lambda: recipients.stream(text)
 
 
-def _fingerprint(read: Callable[[], Chunks]) -> str:
+def _fingerprint(source: Source) -> str:
     sieve = Sieve()
-    for chunk in read():
+    if source.form is not None:
+        with closing(Messages(source.form)) as messages:
+            messages.read(source.read(), sieve)
+            return messages.fingerprint()
+    for chunk in source.read():
         sieve.sift(chunk)
     if not sieve.included:
         raise none_to_send_to(sieve)
@@ -150,7 +174,7 @@ def _fingerprint(read: Callable[[], Chunks]) -> str:
 
 
 def _name(account: Account, order: Order, fingerprint: str) -> str:
-    parts = (account.app_id, order.text.content, fingerprint)
+    parts = (account.app_id, order.text and order.text.content, fingerprint)
     return f"{advice.COMMAND_LINE} {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_DIGITS]}"
 
 
@@ -245,7 +269,9 @@ def _plan(planner: Planner, fingerprint: str) -> Campaign:
     except KeyboardInterrupt:
         raise UsageError("interrupted while planning: nothing was sent.", Exit.UNREACHABLE) from None
     if campaign.fingerprint != fingerprint:
-        raise UsageError("--phones: they changed while they were read; nothing was sent. Repeat the command.")
+        raise UsageError(
+            "--phones, --messages: they changed while they were read; nothing was sent. Repeat the command."
+        )
     return campaign
 
 
@@ -284,10 +310,6 @@ def _stopped_by_sigterm(sender: Sender) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _points(campaign: Campaign) -> int:
-    return campaign.phones * campaign.segments
-
-
 def _report_shown(report: Report) -> str:
     ids = [*report.task_ids[:SHOWN], *(["…"] if len(report.task_ids) > SHOWN else [])]
     return f"{report}; taskId: {', '.join(ids) or 'none'}; points left: {report.remain_point}"
@@ -296,11 +318,15 @@ def _report_shown(report: Report) -> str:
 # The dry run
 
 
-def _dry_run(order: Order, read: Callable[[], Chunks], output: str) -> Result:
+def _dry_run(order: Order, source: Source, output: str) -> Result:
     times.wire_time(order.send_time, times.now())
     is_marketing = order.category is Category.MARKETING
-    phones = phone_list.read(chain.from_iterable(read()), _opted_out if is_marketing else None)
-    summary = _order_summary(order, phones)
+    opted_out = _opted_out if is_marketing else None
+    if order.text is None:
+        summary = _personal_summary(order, source, opted_out)
+    else:
+        phones = phone_list.read(chain.from_iterable(source.read()), opted_out)
+        summary = _order_summary(order, order.text, phones)
     if output == "json":
         return Result(Exit.DONE, json.dumps(summary, ensure_ascii=False))
     return Result(Exit.DONE, _order_shown(summary))
@@ -311,20 +337,49 @@ def _opted_out(phones: Sequence[str]) -> set[str]:
         return opt_outs.among(connection, phones)
 
 
-def _order_summary(order: Order, phones: Phones) -> dict[str, Any]:
+def _personal_summary(
+    order: Order, source: Source, opted_out: Callable[[Sequence[str]], Set[str]] | None
+) -> dict[str, Any]:
+    if source.form is None:
+        raise AssertionError("An order without a text has a form for each phone's own.")
+    sieve, outline = Sieve(), Outline(order.batch_size)
+    with closing(Messages(source.form)) as messages:
+        messages.read(source.read(), sieve)
+        for portion in messages.portions():
+            sifted = portion.sifted
+            if opted_out is not None:
+                sifted = sieve.leave_out(sifted, opted_out(sifted.phones), Reason.OPTED_OUT)
+            outline.add(replace(portion, sifted=sifted))
     return {
-        "content": order.text.content,
+        "content": outline.first_text and mask_inside(outline.first_text.content),
+        "texts": outline.texts,
+        "sendTime": order.send_time.isoformat() if order.send_time else None,
+        "phones": outline.phones,
+        "batches": outline.batches,
+        "units": outline.first_text and length(outline.first_text.content),
+        "segments": outline.segments,
+        "points": outline.points,
+        "first": outline.first_phone and mask(outline.first_phone),
+        "excluded": _excluded(outline.excluded),
+    }
+
+
+def _order_summary(order: Order, text: Text, phones: Phones) -> dict[str, Any]:
+    return {
+        "content": text.content,
         "sendTime": order.send_time.isoformat() if order.send_time else None,
         "phones": len(phones.included),
         "batches": -(-len(phones.included) // order.batch_size),
-        "units": order.text.units,
-        "segments": order.text.segments,
-        "points": len(phones.included) * order.text.segments,
+        "units": text.units,
+        "segments": text.segments,
+        "points": len(phones.included) * text.segments,
         "first": mask(phones.included[0]) if phones.included else None,
-        "excluded": [
-            {"position": each.position, "phone": each.shown, "reason": each.reason.value} for each in phones.excluded
-        ],
+        "excluded": _excluded(phones.excluded),
     }
+
+
+def _excluded(phones: Iterable[Excluded]) -> list[dict[str, Any]]:
+    return [{"position": each.position, "phone": each.shown, "reason": each.reason.value} for each in phones]
 
 
 def _order_shown(summary: dict[str, Any]) -> str:
@@ -338,6 +393,11 @@ def _order_shown(summary: dict[str, Any]) -> str:
         f"send at:  {summary['sendTime'] or 'at once'}",
         f"excluded: {len(excluded)}",
     ]
+    if "texts" in summary:
+        lines[1:3] = [
+            f"text 1:   {summary['content']}",
+            f"texts:    {summary['texts']} different ones, up to {summary['segments']} segment(s) a phone",
+        ]
     lines += [f"  item {each['position']}: {each['phone']} ({each['reason']})" for each in excluded[:SHOWN]]
     lines += [f"  … and {len(excluded) - SHOWN} more"] if len(excluded) > SHOWN else []
     return "\n".join(lines)

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import texts, times
 from airflow_provider_sms.gateway.account import Account, check_batch_size
 from airflow_provider_sms.gateway.categories import Category, read_category
-from airflow_provider_sms.gateway.errors import InputError, PhonesError, RefusedError, SendTimeError, every_error
+from airflow_provider_sms.gateway.errors import (
+    InputError,
+    MessagesError,
+    PhonesError,
+    RefusedError,
+    SendTimeError,
+    every_error,
+)
 from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
@@ -24,6 +32,7 @@ from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Campaign, Plans, Terms
 from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.personal import Form, Messages, Portion, Row
 from airflow_provider_sms.policy import OnChanged, OnExpired, Policy
 
 PROGRESS_INTERVAL = 10.0
@@ -32,6 +41,8 @@ LIFTABLE = tuple(each.__name__ for each in every_error(RefusedError) if each.can
 """Refusals that a person may have lifted before the next try: topped up, unlocked, corrected."""
 
 Chunks = Iterable[list[object]]
+Rows = Iterable[list[Row]]
+T = TypeVar("T")
 
 
 class Log(Protocol):
@@ -79,14 +90,14 @@ def begin(ledger: Ledger, key: CampaignKey, attempt: Try) -> None:
 class Order:
     """What is to be sent, checked; nothing has been read or stored yet.
 
-    :param text: the text as it goes out.
+    :param text: the text as it goes out; None if each phone has its own.
     :param send_time: aware, or None for at once.
     :param batch_size: phones in one request.
     :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
     :param category: what kind of text it is; phones that have opted out get no marketing.
     """
 
-    text: texts.Text
+    text: texts.Text | None
     send_time: datetime | None
     batch_size: int
     valid_for: timedelta
@@ -94,14 +105,15 @@ class Order:
 
     @property
     def terms(self) -> Terms:
-        """The same as the ledger keeps it."""
-        text, category = self.text, None if self.category is None else self.category.value
-        return Terms(text.content, text.segments, self.send_time, self.valid_for, self.batch_size, category)
+        """The same as the ledger keeps it; what personal texts cost is not known before they are read."""
+        content, segments = (None, 0) if self.text is None else (self.text.content, self.text.segments)
+        category = None if self.category is None else self.category.value
+        return Terms(content, segments, self.send_time, self.valid_for, self.batch_size, category)
 
 
 def make_order(
     account: Account,
-    content: str,
+    content: str | None,
     send_time: datetime | str | None = None,
     batch_size: int | None = None,
     category: str | None = None,
@@ -111,7 +123,7 @@ def make_order(
     """Check the text, the time and the numbers.
 
     :param account: gives the default signature and batch size.
-    :param content: the text; the account's signature is added where it has none.
+    :param content: the text; the account's signature is added where it has none. None if each phone has its own.
     :param send_time: aware, or naive or text for Beijing time; None for at once.
     :param batch_size: phones in one request; None for the account's.
     :param category: `marketing` or `notice`; None if it is not said.
@@ -121,7 +133,7 @@ def make_order(
 
     Interface document: 1.发送接口, 请求参数.
     """
-    text = texts.prepare(content, account.signature)
+    text = None if content is None else texts.prepare(content, account.signature)
     when = times.read_send_time(send_time)
     size = account.batch_size if batch_size is None else batch_size
     check_batch_size(size)
@@ -132,7 +144,8 @@ def make_order(
 class Planner:
     """Finds or stores the plan of one campaign.
 
-    :param read: reads the phones from the start, in chunks of raw items.
+    :param read: reads the phones from the start, in chunks of raw items; with a form, the rows.
+    :param form: how each row's text is made; None if the order has the one text of all.
     :param now: gives the time, aware.
     :param clock: gives seconds, for the pace of the progress lines.
     """
@@ -140,9 +153,10 @@ class Planner:
     ledger: Ledger
     key: CampaignKey
     order: Order
-    read: Callable[[], Chunks] = field(repr=False)
+    read: Callable[[], Chunks] | Callable[[], Rows] = field(repr=False)
     log: Log
     policy: Policy
+    form: Form | None = None
     now: Callable[[], datetime] = times.now
     clock: Callable[[], float] = time.monotonic
 
@@ -194,17 +208,19 @@ class Planner:
         self._check_terms(stored)
         sieve = phone_list.Sieve()
         try:
-            for chunk in self._progressing(self.read(), sieve):
-                sieve.sift(chunk)
-            if not sieve.included:
-                raise phone_list.none_to_send_to(sieve)
-        except PhonesError as error:
+            with self._handed_in(sieve) as handed_in:
+                for _ in handed_in.portions():
+                    pass
+                if not sieve.included:
+                    raise phone_list.none_to_send_to(sieve)
+                self._compare(plans, stored, sieve, handed_in)
+        except (PhonesError, MessagesError) as error:
             self.log.warning("Campaign %s goes on with its stored phones: %s", stored.name, error)
-            return
-        self._report_changed_phones(plans, stored, sieve)
 
     def _check_terms(self, stored: Campaign) -> None:
-        changed = self.order.terms.differences(stored)
+        self._check_changed(stored, self.order.terms.differences(stored))
+
+    def _check_changed(self, stored: Campaign, changed: list[str]) -> None:
         if changed and self.policy.on_changed is OnChanged.FAIL:
             raise PlanChangedError(
                 f"Campaign {stored.name!r} has begun with another {' and '.join(changed)}; nothing was sent by this "
@@ -214,9 +230,15 @@ class Planner:
         if changed:
             self.log.warning("Campaign %s goes on with its stored %s.", stored.name, " and ".join(changed))
 
-    def _report_changed_phones(self, plans: Plans, stored: Campaign, sieve: phone_list.Sieve) -> None:
-        if sieve.fingerprint() == stored.fingerprint:
+    def _compare(self, plans: Plans, stored: Campaign, sieve: phone_list.Sieve, handed_in: HandedIn) -> None:
+        """See that what was handed in is what is stored; phones that came or went are reported."""
+        if handed_in.fingerprint() == stored.fingerprint:
             return
+        if changed := handed_in.changed(self.ledger, stored):
+            self._check_changed(stored, [f"content for {changed} of its phones"])
+        self._report_changed_phones(plans, stored, sieve)
+
+    def _report_changed_phones(self, plans: Plans, stored: Campaign, sieve: phone_list.Sieve) -> None:
         added, removed = sieve.seen, 0
         for known in plans.phones(stored):
             removed += len(known) - len(added.intersection(known))
@@ -234,31 +256,43 @@ class Planner:
         times.wire_time(self.order.send_time, self.now())
         sieve = phone_list.Sieve()
         lookup = opt_outs.Lookup(self.ledger) if self.order.category is Category.MARKETING else None
-        draft = plans.draft(self.key, self.order.terms)
-        campaign: Campaign | None = None
-        try:
-            for chunk in self._progressing(self.read(), sieve):
-                sifted = sieve.sift(chunk)
-                if lookup is not None:
-                    sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), phone_list.Reason.OPTED_OUT)
-                draft.add(sifted.phones, sifted.excluded)
-            if not sieve.included:
-                raise phone_list.none_to_send_to(sieve)
-            campaign = plans.complete(draft, sieve.fingerprint(), sieve.counted())
-        except InputError:
-            plans.discard(draft)
-            raise
-        if campaign.id != draft.id:
-            # Another try's plan stands: it says the same, or it has begun in the meantime.
-            plans.discard(draft)
-            self._check_terms(campaign)
-            self._report_changed_phones(plans, campaign, sieve)
+        with self._handed_in(sieve) as handed_in:
+            draft = plans.draft(self.key, handed_in.terms(self.order))
+            campaign: Campaign | None = None
+            try:
+                for portion in handed_in.portions():
+                    sifted = portion.sifted
+                    if lookup is not None:
+                        sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), phone_list.Reason.OPTED_OUT)
+                    draft.add(sifted.phones, sifted.excluded, portion.texts)
+                if not sieve.included:
+                    raise phone_list.none_to_send_to(sieve)
+                campaign = plans.complete(draft, handed_in.fingerprint(), sieve.counted())
+            except InputError:
+                plans.discard(draft)
+                raise
+            if campaign.id != draft.id:
+                # Another try's plan stands: it says the same, or it has begun in the meantime.
+                plans.discard(draft)
+                self._check_terms(campaign)
+                self._compare(plans, campaign, sieve, handed_in)
         plans.discard_drafts(self.key)
         if sieve.counted():
             self.log.warning("phones: left out %s", sieve.explained())
         return campaign
 
-    def _progressing(self, chunks: Chunks, sieve: phone_list.Sieve) -> Iterator[list[object]]:
+    @contextmanager
+    def _handed_in(self, sieve: phone_list.Sieve) -> Iterator[HandedIn]:
+        chunks: Any = self._progressing(self.read(), sieve)
+        if self.form is None:
+            yield _OneText(chunks, sieve)
+            return
+        with closing(Messages(self.form)) as messages:
+            messages.read(chunks, sieve)
+            self.log.info("Read: %d phones, different texts: %d.", sieve.included, messages.count)
+            yield messages
+
+    def _progressing(self, chunks: Iterable[list[T]], sieve: phone_list.Sieve) -> Iterator[list[T]]:
         started = said = self.clock()
         for chunk in chunks:
             yield chunk
@@ -267,3 +301,44 @@ class Planner:
                 said = now
                 rate = sieve.included / (now - started)
                 self.log.info("Planning: %d phones so far, %.0f a second.", sieve.included, rate)
+
+
+class HandedIn(Protocol):
+    """What is to be sent to whom, while it is being planned."""
+
+    def terms(self, order: Order) -> Terms:
+        """What is to be sent, and how."""
+        ...
+
+    def portions(self) -> Iterator[Portion]:
+        """Hand out the items, sorted into those to send to and those to leave out; once."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Tell this from something else to send, whatever its order."""
+        ...
+
+    def changed(self, ledger: Ledger, stored: Campaign) -> int:
+        """Count the phones that a plan has with another text, of which its terms say nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _OneText:
+    """Phones that all get the order's text."""
+
+    chunks: Chunks
+    sieve: phone_list.Sieve
+
+    def terms(self, order: Order) -> Terms:
+        return order.terms
+
+    def portions(self) -> Iterator[Portion]:
+        for chunk in self.chunks:
+            yield Portion(self.sieve.sift(chunk))
+
+    def fingerprint(self) -> str:
+        return self.sieve.fingerprint()
+
+    def changed(self, ledger: Ledger, stored: Campaign) -> int:
+        return 0

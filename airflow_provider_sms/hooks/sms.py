@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.gateway.account import Account
     from airflow_provider_sms.gateway.client import SmsClient
     from airflow_provider_sms.ledger.keys import TaskInstanceKey
+    from airflow_provider_sms.messages import MessageFile, MessageQuery
     from airflow_provider_sms.policy import Policy
     from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
     from airflow_provider_sms.reply_reader import ClaimedReplies
@@ -88,36 +89,40 @@ class SmsHook(BaseHook):
 
     def send_group(
         self,
-        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path,
-        content: str,
+        phones: str | Iterable[str | int] | PhoneFile | PhoneQuery | Path | None = None,
+        content: str | None = None,
         send_time: datetime | str | None = None,
         *,
+        messages: Iterable[Any] | MessageFile | MessageQuery | Path | None = None,
         batch_size: int | None = None,
         campaign_key: str | None = None,
         category: str | None = None,
         policy: Policy | None = None,
     ) -> dict[str, Any]:
-        """Send one text to a group, each phone once for a campaign key.
+        """Send a group one text, or each phone its own: once for a campaign key.
 
         Without a key it is not protected against repeats: called twice, it sends twice.
 
         :param phones: what the operator's `phones` takes; duplicates and malformed ones are left out.
-        :param content: the text; the connection's signature is added where it has none.
+        :param content: the text; the connection's signature is added where it has none. With `messages`, a text with
+            places for their fields, such as `{name}`.
         :param send_time: aware, or naive or text for Beijing time, at least 31 minutes from now; None for at once.
+        :param messages: instead of `phones`: pairs of phone and text, or rows with fields for `content`; what the
+            operator's `messages` takes.
         :param batch_size: phones in one request; None for the connection's.
         :param campaign_key: what makes it the same campaign: called again with it, what is left is sent.
         :param category: `marketing`, which phones that have opted out do not get, or `notice`; None if it is not said.
         :param policy: what to do where nobody else can decide; None for the operator's defaults.
         :returns: the summary: `campaign, taskIds, accepted, refused, inDoubt, excluded, notSent, segments, points,
             remainPoint`, counted in phones.
-        :raises InputError: something can not be sent; nothing was.
+        :raises InputError: something can not be sent; nothing was. Of personal texts it names fields and rows.
         :raises ValueError: there is no such category; nothing was sent.
         :raises LedgerError: the ledger can not be used; nothing was sent.
         :raises CampaignError: phones were refused, are in doubt or were not sent; its `report` counts them.
 
         Interface document: 1.发送接口.
         """
-        from airflow_provider_sms import recipients, retention, settings
+        from airflow_provider_sms import retention, settings, sources
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.planning import Planner, Try, make_order
@@ -127,8 +132,9 @@ class SmsHook(BaseHook):
         policy = policy or Policy()
         key = CampaignKey(settings.namespace(), campaign_key=campaign_key or f"send_group {uuid4()}")
         with closing(open_for_campaign(self.log, key, Try())) as ledger:
-            order = make_order(self.account, content, send_time, batch_size, category, policy=policy)
-            planner = Planner(ledger, key, order, lambda: recipients.stream(phones), self.log, policy)
+            source = sources.choose(phones, content, messages, self.account.signature)
+            order = make_order(self.account, source.content, send_time, batch_size, category, policy=policy)
+            planner = Planner(ledger, key, order, source.read, self.log, policy, source.form)
             campaign = planner.plan()
             client, default = self.get_conn(), self.default_account
             report = Sender(ledger, client, campaign, policy, self.log, default_account=default).send()

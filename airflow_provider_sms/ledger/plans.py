@@ -311,7 +311,9 @@ class Draft:
         self._open: list[int] = []
         self._text: OwnText | None = None
 
-    def add(self, phones: Sequence[str], excluded: Mapping[int, str], texts: Sequence[OwnText] | None = None) -> None:
+    def add(
+        self, phones: Sequence[str], excluded: Mapping[int, str], texts: Sequence[OwnText | None] | None = None
+    ) -> None:
         """Store the next items, and the batches that they fill.
 
         :param phones: one for each item.
@@ -325,7 +327,7 @@ class Draft:
         open_, text = self._open, self._text
         points = 0
         for own, places in runs:
-            if own is not text and open_:
+            if own != text and open_:
                 batches += self._cut(open_, text, len(batches))
                 open_ = []
             text = own
@@ -407,7 +409,7 @@ class Draft:
 
 
 def _runs(
-    included: Sequence[int], first: int, texts: Sequence[OwnText] | None
+    included: Sequence[int], first: int, texts: Sequence[OwnText | None] | None
 ) -> list[tuple[OwnText | None, list[int]]]:
     """Which positions get the same text, by text in their order.
 
@@ -416,9 +418,8 @@ def _runs(
     """
     if texts is None:
         return [(None, [first + place for place in included])]
-    grouped = groupby(included, key=lambda place: texts[place].number)
-    runs = [[*places] for _, places in grouped]
-    return [(texts[places[0]], [first + place for place in places]) for places in runs]
+    runs = groupby(included, key=lambda place: texts[place])
+    return [(text, [first + place for place in places]) for text, places in runs]
 
 
 def store_recipients(

@@ -86,11 +86,11 @@ class CampaignOperator(MaskedFields, BaseOperator):
 
         campaign = find(planner)
         self.log.info(
-            "Campaign %s: %d phones, segments a text: %d, points at most: %d.",
+            "Campaign %s: %d phones, segments a text, at most: %d; points at most: %d.",
             campaign.name,
             campaign.phones,
             campaign.segments,
-            campaign.phones * campaign.segments,
+            campaign.points,
         )
         ledger, policy = planner.ledger, planner.policy
         sender = Sender(
