@@ -103,6 +103,7 @@ def balance(args: argparse.Namespace) -> Result:
 
 def send(args: argparse.Namespace) -> Result:
     """Send to a group, carry on with what an earlier try left, or show what would be sent."""
+    _check_options(args)
     account = find_account(args.conn_id)
     policy = Policy(on_expired=args.on_expired)
     source = _source(args, account)
@@ -127,16 +128,20 @@ def send(args: argparse.Namespace) -> Result:
 # Phones and texts
 
 
-def _source(args: argparse.Namespace, account: Account) -> Source:
+def _check_options(args: argparse.Namespace) -> None:
     if (args.phones is None) == (args.messages is None):
         raise UsageError("send: give one of --phones and --messages.")
+    if args.messages is None and args.content is None:
+        raise UsageError("--content: --phones need a text.")
+    if args.messages is None and args.template is not None:
+        raise UsageError("--template: goes with --messages; with --phones write --content.")
+    if args.messages is not None and args.content is not None:
+        raise UsageError("--content: goes with --phones; with --messages write --template.")
+
+
+def _source(args: argparse.Namespace, account: Account) -> Source:
     if args.messages is None:
-        if args.content is None or args.template is not None:
-            raise UsageError("send: --phones goes with --content, the text of all; --template with --messages.")
-        read = _reader(args)
-        return replace(sources.of_phones((), args.content), read=read)
-    if args.content is not None:
-        raise UsageError("send: --content goes with --phones; with --messages write --template.")
+        return Source(args.content, _reader(args))
     given = {"phone_column": args.column, "encoding": args.encoding}
     file = MessageFile(args.messages, **{name: value for name, value in given.items() if value is not None})
     return sources.of_messages(file, args.template, account.signature)
@@ -269,9 +274,8 @@ def _plan(planner: Planner, fingerprint: str) -> Campaign:
     except KeyboardInterrupt:
         raise UsageError("interrupted while planning: nothing was sent.", Exit.UNREACHABLE) from None
     if campaign.fingerprint != fingerprint:
-        raise UsageError(
-            "--phones, --messages: they changed while they were read; nothing was sent. Repeat the command."
-        )
+        option = "--phones" if planner.form is None else "--messages"
+        raise UsageError(f"{option}: they changed while they were read; nothing was sent. Repeat the command.")
     return campaign
 
 
