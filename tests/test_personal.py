@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from airflow_provider_sms import messages as message_sources
+from airflow_provider_sms import personal
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.client import SmsClient
