@@ -31,8 +31,8 @@ from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import CampaignError, Sender
 from airflow_provider_sms.sources import choose, of_messages
 from tests.support.campaigns import PHONES, Campaigns, Platform
+from tests.support.fixtures import Database, sqlite
 from tests.support.simulator import Simulator
-from tests.test_recipients import Database, database, sqlite  # noqa: F401 - a fixture
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
 NO_MONEY = errors.BalanceTooLowError("The platform refused: 余额不足.")
@@ -332,7 +332,7 @@ class TestSources:
         csv.write_text("phone,content\n13800130001,【云通信】甲\n")
         assert self.read(csv, "content") == [("13800130001", {"content": "【云通信】甲"})]
 
-    def test_a_query(self, database: Any, tmp_path: Path) -> None:  # noqa: F811
+    def test_a_query(self, database: Database, tmp_path: Path) -> None:
         database(sqlite(tmp_path / "x.db"))
         query = MessageQuery(
             "SELECT 13800130001 AS mobile, '王芳' AS name, 1.5 AS amount", "warehouse", phone_column="mobile"
