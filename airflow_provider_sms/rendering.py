@@ -43,6 +43,10 @@ class MaskedFields:
         value = getattr(parent, name)
         if value is None or isinstance(value, Masked):
             return None
+        if id(value) in seen_oids:
+            # Another task's output, mapped over: what is in it is no template.
+            setattr(parent, name, Masked(value, show(value)))
+            return None
         try:
             rendered = self.rendered.get(name, recipients.rendered)(
                 value,
