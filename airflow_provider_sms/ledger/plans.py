@@ -499,8 +499,15 @@ def remove_campaign(ledger: Ledger, campaign_id: int) -> None:
     """Remove a draft, or a plan that was replaced, without a trace: nothing of it has left."""
     remove_recipients(ledger, campaign_id)
     remove_texts(ledger, campaign_id)
+    table = batch_table
+    with ledger.reading() as connection:
+        query = select(func.max(table.c.number)).where(table.c.campaign_id == campaign_id)
+        last = connection.execute(query).scalar() or 0
+    for first in range(1, last + 1, _DISCARDED_AT_ONCE):
+        some = table.c.number.between(first, first + _DISCARDED_AT_ONCE - 1)
+        with ledger.writing() as connection:
+            connection.execute(delete(table).where(table.c.campaign_id == campaign_id, some))
     with ledger.writing() as connection:
-        connection.execute(delete(batch_table).where(batch_table.c.campaign_id == campaign_id))
         connection.execute(delete(campaign_table).where(campaign_table.c.id == campaign_id))
 
 

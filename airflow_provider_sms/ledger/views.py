@@ -40,6 +40,8 @@ _NEEDY_FIRST = (
     BatchState.ACCEPTED,
 )
 _LONGEST_ID = 18
+MOST_TASK_IDS = 10_000
+"""Personal texts can make a request a phone, and an XCom is no place for a million ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Report:
     """What became of a campaign, in counts of phones.
 
     :param campaign: its name.
-    :param task_ids: the platform's batch ids, in the order of acceptance.
+    :param task_ids: the platform's batch ids, in the order of acceptance; the first 10,000 if there are more.
     :param accepted: taken by the platform.
     :param refused: refused by the platform, or not counted by it in an accepted batch.
     :param refused_batches: of those, in batches that were refused as a whole, none of its phones singled out.
@@ -144,8 +146,11 @@ def _report(connection: Connection, campaign_id: int) -> Report:
         batches += count
         accepted += int(counted)
         points += int(cost_of)
-    answered = select(table.c.taskid, table.c.remain_point).where(of_campaign, table.c.state == BatchState.ACCEPTED)
-    answers = connection.execute(answered.order_by(table.c.settled_at, table.c.number)).all()
+    answered = (of_campaign, table.c.state == BatchState.ACCEPTED)
+    in_order = (table.c.settled_at, table.c.number)
+    ids = select(table.c.taskid).where(*answered, table.c.taskid.is_not(None)).order_by(*in_order).limit(MOST_TASK_IDS)
+    left = select(table.c.remain_point).where(*answered, table.c.remain_point.is_not(None))
+    left = left.order_by(*(each.desc() for each in in_order)).limit(1)
     singled_out = select(func.count()).where(
         of_campaign,
         table.c.state == BatchState.REFUSED,
@@ -155,7 +160,7 @@ def _report(connection: Connection, campaign_id: int) -> Report:
     refused_alone = connection.execute(singled_out).scalar_one()
     return Report(
         campaign=head.name,
-        task_ids=tuple(row.taskid for row in answers if row.taskid),
+        task_ids=tuple(connection.execute(ids).scalars()),
         accepted=accepted,
         refused=phones[BatchState.REFUSED] + phones[BatchState.ACCEPTED] - accepted,
         refused_batches=phones[BatchState.REFUSED] - refused_alone,
@@ -166,7 +171,7 @@ def _report(connection: Connection, campaign_id: int) -> Report:
         expired=phones[BatchState.EXPIRED],
         segments=segments,
         points=points,
-        remain_point=next((row.remain_point for row in reversed(answers) if row.remain_point is not None), None),
+        remain_point=connection.execute(left).scalar(),
         batches=batches,
         is_personal=head.content_hash == PERSONAL,
     )

@@ -82,6 +82,7 @@ class CampaignOperator(MaskedFields, BaseOperator):
     ) -> tuple[Campaign, Report]:
         """Plan a campaign, or find its plan, and send what is left of it."""
         from airflow_provider_sms import retention
+        from airflow_provider_sms.ledger import views
         from airflow_provider_sms.sending import Sender
 
         campaign = find(planner)
@@ -108,6 +109,13 @@ class CampaignOperator(MaskedFields, BaseOperator):
             sender.stop()
         report = sender.send(lambda so_far: _push_task_ids(context, so_far))
         self.log.info("Campaign %s: %s.", report.campaign, report)
+        if len(report.task_ids) == views.MOST_TASK_IDS:
+            self.log.warning(
+                "XCom %s holds the first %d taskIds. Wait for the whole campaign by its name: campaign=%r.",
+                TASK_ID_KEY,
+                views.MOST_TASK_IDS,
+                report.campaign,
+            )
         retention.keep(ledger, self.log)
         return campaign, report
 
