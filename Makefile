@@ -12,7 +12,7 @@ PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-live crash hostile lint format airflow test-matrix bench-imports bench-others bench-campaign bench-receiver bench-waiting \
-	bench-deliveries locks clean python
+	bench-deliveries bench-personal locks clean python
 
 help: ## show this list
 	@echo "make …"
@@ -66,6 +66,9 @@ bench-waiting: $(VENV)/ready ## count what 10,000 waiting tasks ask of ledger an
 
 bench-deliveries: $(VENV)/ready ## time the delivery counts of 1,000,000 phones, and matching
 	@$(RUN) -m benchmarks.deliveries $(ARGS)
+
+bench-personal: $(VENV)/ready ## time the plan of personal texts, and its memory (ARGS="--phones 1000000")
+	@$(RUN) -m benchmarks.personal $(ARGS)
 
 locks: python ## renew the locks after a change of their inputs (UPGRADE=1: to the newest releases); needs uv
 	@$(PYTHON) -m scripts.locks --uv "$(UV)" $(if $(UPGRADE),--upgrade)
