@@ -9,9 +9,9 @@ once, for comparison, the phones alone are planned with one text. The ledger is 
 own defaults, started for this.
 
 Measured are the seconds from the first look at the file until the plan is stored, and of them those of this process's
-processor, whatever else the machine does (SQLite works in this process, PostgreSQL does not); how much the process's memory grew
-meanwhile, at most; and, of at most 2,000 requests, how many a second are claimed and settled, without anything being
-sent: so many requests a second the ledger allows one thread. Every phone must be planned exactly once, with its text.
+processor (SQLite works in this process, PostgreSQL does not); how much the process's memory grew meanwhile, at most;
+and, of at most 2,000 requests, how many a second are claimed and settled, without anything being sent: so many
+requests a second the ledger allows one thread. Every phone must be planned exactly once, with its text.
 
 Exit status: 0 everything was planned, 1 it was not, 2 nothing could be measured.
 """

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,18 @@ def test_the_summary_has_the_keys_that_the_code_gives() -> None:
     (shown,) = [json.loads(block) for block in blocks(PUSHES, "json")]
     counts = Deliveries(2, 2, 1, {"blacklist": 1}, 0, 0)
     assert {"batches": ["3313746"], **waiting.summary(counts)} == shown
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("personal*.md")), ids=lambda page: page.stem)
+def test_the_page_on_personal_texts(page: Path) -> None:
+    (block,) = blocks(page, "python")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert {"from_a_task", "from_a_csv", "from_a_database", "pairs"} < set(names["dag"].task_ids)
+    (commands,) = blocks(page, "shell")
+    for line in commands.splitlines():
+        args = cli._parser().parse_args(shlex.split(line)[1:])
+        assert args.messages.endswith(".csv")
 
 
 def test_every_option_of_the_section_is_explained() -> None:
