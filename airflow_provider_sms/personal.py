@@ -89,6 +89,13 @@ def read_form(content: str | None, signature: str | None) -> Form:
     if content is None:
         return Form(None, signature)
     template = templates.read_template(content)
+    before = ""
+    for text, _ in zip(template.texts, template.places, strict=False):
+        before += text
+        if before.count("【") > before.count("】"):
+            raise TextError(
+                "content: a place for a field stands inside 【 】; write the signature out, it is no field."
+            )
     # Of what is filled in only the length is not known.
     texts.prepare(template.fill(dict.fromkeys(template.fields, "0")), signature)
     return Form(template, signature)

@@ -30,7 +30,7 @@ from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.ledger.plans import Campaign, Plans, Terms
+from airflow_provider_sms.ledger.plans import Campaign, Draft, Plans, Terms
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.personal import Form, Messages, Portion, Row
 from airflow_provider_sms.policy import OnChanged, OnExpired, Policy
@@ -260,7 +260,7 @@ class Planner:
             draft = plans.draft(self.key, handed_in.terms(self.order))
             campaign: Campaign | None = None
             try:
-                for portion in handed_in.portions():
+                for portion in self._storing(handed_in, draft):
                     sifted = portion.sifted
                     if lookup is not None:
                         sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), phone_list.Reason.OPTED_OUT)
@@ -283,7 +283,8 @@ class Planner:
 
     @contextmanager
     def _handed_in(self, sieve: phone_list.Sieve) -> Iterator[HandedIn]:
-        chunks: Any = self._progressing(self.read(), sieve)
+        verb = "Planning" if self.form is None else "Reading"
+        chunks: Any = self._progressing(self.read(), verb, lambda: sieve.included)
         if self.form is None:
             yield _OneText(chunks, sieve)
             return
@@ -292,15 +293,19 @@ class Planner:
             self.log.info("Read: %d phones, different texts: %d.", sieve.included, messages.count)
             yield messages
 
-    def _progressing(self, chunks: Iterable[list[T]], sieve: phone_list.Sieve) -> Iterator[list[T]]:
+    def _storing(self, handed_in: HandedIn, draft: Draft) -> Iterator[Portion]:
+        portions = handed_in.portions()
+        return portions if self.form is None else self._progressing(portions, "Planning", lambda: draft.included)
+
+    def _progressing(self, chunks: Iterable[T], verb: str, count: Callable[[], int]) -> Iterator[T]:
         started = said = self.clock()
         for chunk in chunks:
             yield chunk
             now = self.clock()
             if now - said >= PROGRESS_INTERVAL:
                 said = now
-                rate = sieve.included / (now - started)
-                self.log.info("Planning: %d phones so far, %.0f a second.", sieve.included, rate)
+                rate = count() / (now - started)
+                self.log.info("%s: %d phones so far, %.0f a second.", verb, count(), rate)
 
 
 class HandedIn(Protocol):

@@ -286,7 +286,7 @@ class TestWhatIsSaidBeforeAnythingIsSent:
         [
             ("您好{name}", "content: no signature"),
             ("【云通信】{name}😀", "content: the emoji"),
-            ("【{name}】您好", "content: signature: 1 characters; the platform takes 2 to 20."),
+            ("【云{name}】您好", "content: a place for a field stands inside 【 】; write the signature out"),
             ("【云通信】{name}" + "长" * 500, "content: 506 characters with the signature"),
         ],
     )
