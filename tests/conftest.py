@@ -19,10 +19,15 @@ def _remove(home: str, owner: int) -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
-_home = tempfile.mkdtemp(prefix="airflow-sms-tests-")
-atexit.register(_remove, _home, os.getpid())
+def _temporary_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="airflow-sms-tests-")
+    atexit.register(_remove, folder, os.getpid())
+    return folder
 
-os.environ["AIRFLOW_HOME"] = _home
+
+os.environ["AIRFLOW_HOME"] = _temporary_folder()
+# The processes that share the tests of a run find here what one of them has made for all.
+os.environ.setdefault("SMS_TESTS_SHARED", _temporary_folder())
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] = "False"

@@ -88,7 +88,7 @@ def _batch(simulation: Simulation, batch: Batch) -> dict[str, object]:
 
 
 def _show_requests(simulation: Simulation, body: bytes) -> object:
-    return simulation.record.as_json()
+    return simulation.record.tally.as_json()
 
 
 def _show_pushes(simulation: Simulation, body: bytes) -> object:

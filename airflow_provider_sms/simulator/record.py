@@ -51,18 +51,15 @@ class Seen:
         }
 
 
-class Record:
-    """Counts, and remembers the last few thousand."""
+class Tally:
+    """What was seen from one reset to the next: counts, and the last few thousand requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._in_flight = 0
-        self._forget()
-
-    def _forget(self) -> None:
+        self._most_in_flight = 0
         self._counters: Counter[str] = Counter()
         self._outcomes: Counter[str] = Counter()
-        self._most_in_flight = self._in_flight
         self._requests: deque[Seen] = deque(maxlen=_MOST_REMEMBERED)
 
     @contextmanager
@@ -81,7 +78,7 @@ class Record:
         with self._lock:
             self._counters["connections"] += 1
 
-    def add(self, seen: Seen, phones_accepted: int) -> None:
+    def add(self, seen: Seen, phones_accepted: int = 0) -> None:
         with self._lock:
             self._requests.append(seen)
             self._outcomes[seen.outcome] += 1
@@ -89,10 +86,6 @@ class Record:
             self._counters["faults"] += seen.fault is not None
             self._counters["batchesAccepted"] += seen.task_id is not None
             self._counters["phonesAccepted"] += phones_accepted
-
-    def reset(self) -> None:
-        with self._lock:
-            self._forget()
 
     def as_json(self) -> dict[str, object]:
         with self._lock:
@@ -106,3 +99,13 @@ class Record:
                 "outcomes": dict(self._outcomes),
                 "requests": [each.as_json() for each in self._requests],
             }
+
+
+class Record:
+    """The tally of now. Who asked before a reset and is answered after it belongs to the tally of before."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+
+    def reset(self) -> None:
+        self.tally = Tally()

@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self._wire = Wire(self.connection, self.server.stopping)
-        self.server.simulation.record.connected()
+        self.server.simulation.record.tally.connected()
 
     def _dispatch(self) -> None:
         path, _, query = self.path.partition("?")
@@ -102,14 +102,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer_interface(self, path: str, interface: str, parameters: dict[str, str], asked: Asked) -> None:
         simulation = self.server.simulation
-        with simulation.record.in_flight():
-            handled = simulation.handle(interface, parameters)
+        with simulation.handling(interface, parameters) as handled:
             delivery = self._prepare(handled, asked)
             if handled.batch is not None and delivery.answered:
                 simulation.platform.answer_went_out(handled.batch.task_id)
             seen = self._seen(path, interface, parameters, handled, delivery)
             accepted = 0 if handled.batch is None else len(handled.batch.phones)
-            simulation.record.add(seen, accepted)
+            handled.tally.add(seen, accepted)
             _log(seen)
         try:
             self._wire.send(delivery.last)
@@ -190,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             outcome=f"HTTP {reply.status}",
         )
         if not path.startswith(control.PREFIX):
-            self.server.simulation.record.add(seen, 0)
+            self.server.simulation.record.tally.add(seen)
         _log(seen)
         self._wire.send(delivery.last)
         self._end(delivery)

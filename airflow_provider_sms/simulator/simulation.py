@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +14,11 @@ from airflow_provider_sms.simulator.document import Answer, refusal
 from airflow_provider_sms.simulator.faults import Fault, Faults
 from airflow_provider_sms.simulator.platform import Account, Batch, Clock, Decision, Platform, TaskIds
 from airflow_provider_sms.simulator.pushes import Pushes
-from airflow_provider_sms.simulator.record import Record
+from airflow_provider_sms.simulator.record import Record, Tally
 from airflow_provider_sms.simulator.values import BadValue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_sms.simulator.settings import Settings
 
@@ -27,11 +29,12 @@ INTERFACES: Mapping[str, str] = {document.SEND_PATH: SEND, document.BALANCE_PATH
 
 @dataclass(frozen=True)
 class Handled:
-    """What is to be answered, what was accepted, and how the answer is to be spoiled."""
+    """What is to be answered, what was accepted, how the answer is to be spoiled, and where all that is noted."""
 
     answer: Answer
     batch: Batch | None
     fault: Fault | None
+    tally: Tally
 
 
 class Simulation:
@@ -39,13 +42,23 @@ class Simulation:
 
     def __init__(self, account: Account, settings: Settings, seed: str | None = None, clock: Clock = time.time) -> None:
         self._start_settings = settings
+        self._resetting = threading.Lock()
         self.faults = Faults()
         self.record = Record()
         self.platform = Platform(account, settings, clock, TaskIds(seed, clock))
         self.pushes = Pushes(self.platform.switches, self.platform.now, seed or os.urandom(8).hex())
 
-    def handle(self, interface: str, parameters: Mapping[str, str]) -> Handled:
-        """Carry out a request, as far as no fault stands against it."""
+    @contextmanager
+    def handling(self, interface: str, parameters: Mapping[str, str]) -> Iterator[Handled]:
+        """Carry out a request, as far as no fault stands against it; it is under way until its answer is noted."""
+        # All of a request is before a reset or after it: what was accepted, what will be pushed, what is noted.
+        with ExitStack() as until_noted:
+            with self._resetting:
+                handled = self._handle(interface, parameters)
+                until_noted.enter_context(handled.tally.in_flight())
+            yield handled
+
+    def _handle(self, interface: str, parameters: Mapping[str, str]) -> Handled:
         fault = self.faults.take(interface, parameters.get("phone", ""))
         if fault is None:
             decision = self._decide(interface, parameters, 0)
@@ -54,7 +67,7 @@ class Simulation:
         else:
             decision = Decision(refusal(fault.message))
         answer = decision.answer if fault is None else _spoiled(decision.answer, fault)
-        return Handled(answer, decision.batch, fault)
+        return Handled(answer, decision.batch, fault, self.record.tally)
 
     def _decide(self, interface: str, parameters: Mapping[str, str], leave_out: int) -> Decision:
         if interface == BALANCE:
@@ -83,10 +96,11 @@ class Simulation:
 
     def reset(self) -> None:
         """As after the start, except that taskIds go on: they stay unique."""
-        self.faults.clear()
-        self.platform.reset(self._start_settings)
-        self.pushes.reset()
-        self.record.reset()
+        with self._resetting:
+            self.faults.clear()
+            self.platform.reset(self._start_settings)
+            self.pushes.reset()
+            self.record.reset()
 
 
 def _spoiled(answer: Answer, fault: Fault) -> Answer:

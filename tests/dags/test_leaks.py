@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.airflow import ROOT, airflow_home
+from tests.support.airflow import ROOT, new_home
 from tests.support.simulator import Simulator
 
 FIRST = 13800137000
@@ -41,10 +40,7 @@ SUCCEED = {"succeeds", "duplicates"}
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """An AIRFLOW_HOME of its own, migrated already."""
-    home = tmp_path / "home"
-    home.mkdir()
-    shutil.copy(airflow_home() / "airflow.db", home)
-    return home
+    return new_home(tmp_path / "home")
 
 
 def test_nothing_secret_is_left_anywhere(

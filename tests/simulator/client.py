@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,17 @@ def post(
     connection = simulator.connection(timeout)
     try:
         return post_on(connection, path, fields, content_type)
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def unanswered(simulator: Simulator, path: str, fields: Mapping[str, str]) -> Iterator[None]:
+    """While this lasts, somebody has posted and waits for the answer; then they leave."""
+    connection = simulator.connection()
+    try:
+        connection.request("POST", path, urllib.parse.urlencode(fields), {"Content-Type": FORM})
+        yield
     finally:
         connection.close()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
-import threading
 import urllib.parse
 
 from tests.simulator.client import (
@@ -20,6 +20,7 @@ from tests.simulator.client import (
     raw,
     send,
     send_fields,
+    unanswered,
 )
 from tests.support.simulator import Simulator, wait_until
 
@@ -98,18 +99,12 @@ def test_the_list_of_requests_is_bounded_and_the_counters_are_not(simulator: Sim
 
 def test_how_many_requests_were_under_way_at_once_is_counted(simulator: Simulator) -> None:
     simulator.settings(latency=600)
-    threads = [threading.Thread(target=lambda: _swallowed(simulator), daemon=True) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: simulator.requests()["counters"]["inFlight"] == 3)
+    with contextlib.ExitStack() as waiting:
+        for _ in range(3):
+            waiting.enter_context(unanswered(simulator, BALANCE, balance_fields(simulator)))
+        wait_until(lambda: simulator.requests()["counters"]["inFlight"] == 3)
+    wait_until(lambda: simulator.requests()["counters"]["inFlight"] == 0)
     assert simulator.requests()["counters"]["mostInFlight"] == 3
-
-
-def _swallowed(simulator: Simulator) -> None:
-    try:
-        post(simulator, BALANCE, balance_fields(simulator), timeout=1)
-    except OSError:
-        pass
 
 
 def test_no_app_key_and_no_full_phone_is_on_a_page_or_in_the_log(simulator: Simulator) -> None:

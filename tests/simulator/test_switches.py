@@ -8,8 +8,20 @@ import time
 import pytest
 
 from airflow_provider_sms.simulator.settings import Settings
-from tests.simulator.client import BALANCE, balance, balance_fields, phone, phones, post, refusal, send
-from tests.support.simulator import Simulator
+from tests.simulator.client import (
+    BALANCE,
+    SEND,
+    balance,
+    balance_fields,
+    phone,
+    phones,
+    post,
+    refusal,
+    send,
+    send_fields,
+    unanswered,
+)
+from tests.support.simulator import Simulator, wait_until
 
 
 def test_one_text_per_minute_is_the_rule_and_time_lifts_it(simulator: Simulator) -> None:
@@ -144,6 +156,20 @@ def test_a_reset_brings_back_what_the_simulator_was_started_with(simulator: Simu
     assert simulator.faults() == simulator.accepted() == []
     assert simulator.requests()["requests"] == []
     assert send(simulator)["message"] == "成功"
+
+
+def test_who_asked_before_a_reset_and_is_answered_after_it_is_nobodys_request(simulator: Simulator) -> None:
+    answered = simulator.log().count(SEND)
+    simulator.settings(latency=600)
+    with unanswered(simulator, SEND, send_fields(simulator)), unanswered(simulator, BALANCE, balance_fields(simulator)):
+        wait_until(lambda: simulator.requests()["counters"]["inFlight"] == 2)
+        simulator.reset()
+    wait_until(lambda: simulator.log().count(SEND) == answered + 2)
+    page = simulator.requests()
+    assert (page["requests"], page["outcomes"]) == ([], {})
+    del page["counters"]["connections"]
+    assert set(page["counters"].values()) == {0}
+    assert simulator.accepted() == []
 
 
 def test_every_switch_is_a_flag_too() -> None:

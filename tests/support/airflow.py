@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import runpy
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from airflow.utils.session import create_session
 
+from tests.support.shared import made_once
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "example_dags"
+_DATABASE = "airflow.db"
 
 
 def airflow_home() -> Path:
@@ -21,10 +26,28 @@ def airflow_home() -> Path:
     return Path(os.environ["AIRFLOW_HOME"])
 
 
+def new_home(folder: Path) -> Path:
+    """Make a folder an AIRFLOW_HOME with a migrated database that nobody has used."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(made_once("airflow", _migrate) / _DATABASE, folder)
+    return folder
+
+
 def migrate() -> None:
-    """Make Airflow's database."""
+    """Make the database of the tests' own AIRFLOW_HOME."""
+    # Airflow may have the file open, and the file may be there, without a table.
+    with (
+        closing(sqlite3.connect(made_once("airflow", _migrate) / _DATABASE)) as new,
+        closing(sqlite3.connect(airflow_home() / _DATABASE)) as own,
+    ):
+        if not own.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall():
+            new.backup(own)
+
+
+def _migrate(home: Path) -> None:
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    env = {**os.environ, "AIRFLOW_HOME": str(home)}
+    finished = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 

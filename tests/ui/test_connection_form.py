@@ -19,6 +19,7 @@ import pytest
 
 from airflow_provider_sms.gateway.errors import CredentialsError
 from airflow_provider_sms.get_provider_info import get_provider_info
+from tests.support.airflow import new_home
 from tests.support.simulator import REPOSITORY, Simulator
 from tests.support.wire import Server, answer, serving
 from tests.ui.airflow_server import airflow_server
@@ -109,7 +110,7 @@ def proxy(simulator: Simulator) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("airflow")
+    return new_home(tmp_path_factory.mktemp("airflow"))
 
 
 @pytest.fixture(scope="module")
