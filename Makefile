@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-live crash hostile lint format airflow docs docs-serve test-matrix bench-imports bench-others bench-campaign bench-receiver bench-waiting \
-	bench-deliveries bench-guards locks clean python
+	bench-deliveries bench-guards bench-personal locks clean python
 
 help: ## show this list
 	@echo "make …"
@@ -79,6 +79,9 @@ bench-deliveries: $(VENV)/ready ## time the delivery counts of 1,000,000 phones,
 
 bench-guards: $(VENV)/ready ## compare plans with and without a cap on texts per phone (ARGS="--phones 1000000 --runs 1")
 	@$(RUN) -m benchmarks.guards $(ARGS)
+
+bench-personal: $(VENV)/ready ## time the plan of personal texts, and its memory (ARGS="--phones 1000000")
+	@$(RUN) -m benchmarks.personal $(ARGS)
 
 locks: python ## renew the locks after a change of their inputs (UPGRADE=1: to the newest releases); needs uv
 	@$(PYTHON) -m scripts.locks --uv "$(UV)" $(if $(UPGRADE),--upgrade)

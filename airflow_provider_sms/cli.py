@@ -133,13 +133,21 @@ _COMMANDS: tuple[Command | Group, ...] = (
     Command("balance", "print how many points the account has left", "cli_send:balance", (_CONN_ID, _OUTPUT)),
     Command(
         "send",
-        "send one text to a group of phones, each once; repeated within 24 hours it carries on with what is left",
+        "send a group one text, or each phone its own, once; repeated within 24 hours it carries on with what is left",
         "cli_send:send",
         (
-            _option("--phones", required=True, help="comma text, @FILE with one phone a line, or - for standard input"),
-            _option("--column", help="the column of @FILE that holds the phones, if it is a CSV"),
-            _option("--encoding", help="the encoding of @FILE, such as gb18030 (default: utf-8)"),
-            _option("--content", required=True, help="the text; the connection's signature is added if it has none"),
+            _option("--phones", help="comma text, @FILE with one phone a line, or - for standard input"),
+            _option("--content", help="their text; the connection's signature is added if it has none"),
+            _option(
+                "--messages", metavar="FILE", help="instead of --phones: a CSV with a phone and its fields in a row"
+            ),
+            _option(
+                "--template",
+                metavar="TEXT",
+                help="the text of --messages, with places for columns such as {name} (default: the column `content`)",
+            ),
+            _option("--column", help="the column that holds the phones (of --messages by default: phone)"),
+            _option("--encoding", help="the encoding of the file, such as gb18030 (default: utf-8)"),
             _option("--send-time", help="Beijing time such as '2030-01-31 14:00:00', at least 31 minutes away"),
             _option("--batch-size", type=int, help="phones in one request (default: the connection's)"),
             _option(

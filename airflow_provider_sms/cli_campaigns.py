@@ -190,7 +190,8 @@ def _heading_lines(heading: Heading, report: Report) -> Iterator[str]:
     if report.excluded:
         yield f"excluded: {', '.join(f'{count} {reason}' for reason, count in report.excluded.items())}"
     left = "unknown" if report.remain_point is None else report.remain_point
-    yield f"points:   {report.points} ({report.segments} segment(s) a text); left on the account: {left}"
+    most = "up to " if report.is_personal else ""
+    yield f"points:   {report.points} ({most}{report.segments} segment(s) a text); left on the account: {left}"
 
 
 def _batch_lines(batches: Sequence[Batch], total: int) -> Iterator[str]:

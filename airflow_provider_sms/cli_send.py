@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_sms import advice, metrics, recipients, settings
+from airflow_provider_sms import advice, metrics, recipients, settings, sources
 from airflow_provider_sms.cli import Exit, Result, UsageError
 from airflow_provider_sms.dry_run import preview
 from airflow_provider_sms.gateway import times
@@ -29,10 +29,13 @@ from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.errors import LedgerError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.messages import MessageFile
 from airflow_provider_sms.opening import open_ledger, open_to_read
+from airflow_provider_sms.personal import Messages
 from airflow_provider_sms.planning import LIFTABLE, Chunks, Order, Planner, make_order
 from airflow_provider_sms.policy import OnExpired, Policy
 from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.sources import Source
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -101,23 +104,24 @@ def balance(args: argparse.Namespace) -> Result:
 
 
 def send(args: argparse.Namespace) -> Result:
-    """Send one text to a group, carry on with what an earlier try left, or show what would be sent."""
+    """Send to a group, carry on with what an earlier try left, or show what would be sent."""
+    _check_options(args)
     account = find_account(args.conn_id)
     policy = Policy(on_expired=args.on_expired)
     guards = _guards(args)
+    source = _source(args, account)
     order = make_order(
-        account, args.content, args.send_time, args.batch_size, args.category, policy=policy, guards=guards
+        account, source.content, args.send_time, args.batch_size, args.category, policy=policy, guards=guards
     )
-    read = _reader(args)
     if args.dry_run or settings.dry_run():
-        return _dry_run(args, account, order, read, policy)
-    fingerprint = _fingerprint(read)
+        return _dry_run(args, account, order, source, policy)
+    fingerprint = _fingerprint(source, order)
     name = _name(account, order, fingerprint)
     log = Log()
     with closing(open_ledger(log)) as ledger:
         key = _choose_key(ledger, name, policy, again=args.again)
-        campaign = _plan(Planner(ledger, key, order, read, log, policy), fingerprint)
-        log.info("Campaign %s: %d phones, points at most: %d.", key.name, campaign.phones, _points(campaign))
+        campaign = _plan(Planner(ledger, key, order, source.read, log, policy, source.form), fingerprint)
+        log.info("Campaign %s: %d phones, points at most: %d.", key.name, campaign.phones, campaign.points)
         with SmsClient(account) as client:
             sender = Sender(
                 ledger,
@@ -154,7 +158,26 @@ def _guards(args: argparse.Namespace) -> Guards:
         raise UsageError(f"--{option}:{problem}" if problem else f"--per-days: {error}.") from None
 
 
-# Phones
+# Phones and texts
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if (args.phones is None) == (args.messages is None):
+        raise UsageError("send: give one of --phones and --messages.")
+    if args.messages is None and args.content is None:
+        raise UsageError("--content: --phones need a text.")
+    if args.messages is None and args.template is not None:
+        raise UsageError("--template: goes with --messages; with --phones write --content.")
+    if args.messages is not None and args.content is not None:
+        raise UsageError("--content: goes with --phones; with --messages write --template.")
+
+
+def _source(args: argparse.Namespace, account: Account) -> Source:
+    if args.messages is None:
+        return Source(args.content, _reader(args))
+    given = {"phone_column": args.column, "encoding": args.encoding}
+    file = MessageFile(args.messages, **{name: value for name, value in given.items() if value is not None})
+    return sources.of_messages(file, args.template, account.signature)
 
 
 def _reader(args: argparse.Namespace) -> Callable[[], Chunks]:
@@ -172,9 +195,13 @@ def _reader(args: argparse.Namespace) -> Callable[[], Chunks]:
     return lambda: recipients.stream(text)
 
 
-def _fingerprint(read: Callable[[], Chunks]) -> str:
+def _fingerprint(source: Source, order: Order) -> str:
     sieve = Sieve()
-    for chunk in read():
+    if source.form is not None:
+        with closing(Messages(order.worded(source.form))) as messages:
+            messages.read(source.read(), sieve)
+            return messages.fingerprint()
+    for chunk in source.read():
         sieve.sift(chunk)
     if not sieve.included:
         raise none_to_send_to(sieve)
@@ -185,7 +212,7 @@ def _fingerprint(read: Callable[[], Chunks]) -> str:
 
 
 def _name(account: Account, order: Order, fingerprint: str) -> str:
-    parts = (account.app_id, order.text.content, fingerprint)
+    parts = (account.app_id, order.text and order.text.content, fingerprint)
     return f"{advice.COMMAND_LINE} {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_DIGITS]}"
 
 
@@ -292,7 +319,8 @@ def _plan(planner: Planner, fingerprint: str) -> Campaign:
     except KeyboardInterrupt:
         raise UsageError("interrupted while planning: nothing was sent.", Exit.UNREACHABLE) from None
     if campaign.fingerprint != fingerprint:
-        raise UsageError("--phones: they changed while they were read; nothing was sent. Repeat the command.")
+        option = "--phones" if planner.form is None else "--messages"
+        raise UsageError(f"{option}: they changed while they were read; nothing was sent. Repeat the command.")
     return campaign
 
 
@@ -331,10 +359,6 @@ def _stopped_by_sigterm(sender: Sender) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _points(campaign: Campaign) -> int:
-    return campaign.phones * campaign.segments
-
-
 def _report_shown(report: Report) -> str:
     ids = [*report.task_ids[:SHOWN], *(["…"] if len(report.task_ids) > SHOWN else [])]
     return f"{report}; taskId: {', '.join(ids) or 'none'}; points left: {report.remain_point}"
@@ -343,16 +367,14 @@ def _report_shown(report: Report) -> str:
 # The dry run
 
 
-def _dry_run(
-    args: argparse.Namespace, account: Account, order: Order, read: Callable[[], Chunks], policy: Policy
-) -> Result:
+def _dry_run(args: argparse.Namespace, account: Account, order: Order, source: Source, policy: Policy) -> Result:
     log = Log()
     price = None if args.point_price is None else _price(args.point_price)
-    key = _rehearsed_key(log, _name(account, order, _fingerprint(read)), policy, again=args.again)
+    key = _rehearsed_key(log, _name(account, order, _fingerprint(source, order)), policy, again=args.again)
     with SmsClient(account) as client:
         is_json = args.output == "json"
         balance, most = client.get_balance, None if is_json else SHOWN
-        seen = preview(log, key, order, read, policy, price=price, balance=balance, most=most)
+        seen = preview(log, key, order, source, policy, price=price, balance=balance, most=most)
     if not is_json:
         return Result(Exit.DONE, "\n".join(seen.lines()))
     left_out = [{"position": each.position, "phone": each.shown, "reason": each.reason} for each in seen.left_out]

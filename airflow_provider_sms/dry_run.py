@@ -5,16 +5,16 @@ Joins settings, ledger and planning; knows no Airflow but its settings. The real
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 from sqlalchemy.engine.url import URL
 
 from airflow_provider_sms import settings
@@ -26,14 +26,18 @@ from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.ledger.plans import Plans
-from airflow_provider_sms.ledger.schema import BatchState, ledger_table, metadata, recipient_table
+from airflow_provider_sms.ledger.plans import Campaign, Plans
+from airflow_provider_sms.ledger.schema import BatchState, ledger_table, metadata
+from airflow_provider_sms.ledger.texts import PERSONAL, carried_texts
 from airflow_provider_sms.ledger.views import Part, Report
 from airflow_provider_sms.opening import open_to_read
-from airflow_provider_sms.planning import LIFTABLE, Chunks, Log, Order, Planner, check_balance
+from airflow_provider_sms.personal import Portion
+from airflow_provider_sms.planning import LIFTABLE, Log, Order, Planner, check_balance
 from airflow_provider_sms.policy import OnExpired, Policy
+from airflow_provider_sms.sources import Source
 
 SHOWN = 50
+_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ class Preview:
 
     :param report: of the plan; `not_sent` is what would go out.
     :param batches: requests that would go out.
-    :param text: as it would go out; phones in it are masked.
+    :param text: as it would go out, of personal texts the first; phones in it are masked.
+    :param texts: how many personal texts there are; None if there is one text for all.
     :param first: the first phone that would be texted, masked; None if there is none.
     :param when: when it would go out, in words.
     :param left_out: the first of those that are left out.
@@ -66,6 +71,7 @@ class Preview:
     report: Report
     batches: int
     text: str = field(repr=False)
+    texts: int | None
     first: str | None
     send_time: datetime | None
     when: str
@@ -88,6 +94,7 @@ class Preview:
             "phones": self.report.not_sent,
             "batches": self.batches,
             "units": texts.length(self.text),
+            "texts": self.texts,
             "first": self.first,
             "sendTime": None if self.send_time is None else _iso(self.send_time),
             "goesOut": self.when,
@@ -107,8 +114,12 @@ class Preview:
         yield f"campaign: {report.campaign}"
         if self.earlier is not None:
             yield f"so far:   {self.earlier}; below is what would still go out"
-        yield f"text:     {self.text}"
-        yield f"length:   {texts.length(self.text)} characters, {report.segments} segment(s) a phone"
+        if self.texts is None:
+            yield f"text:     {self.text}"
+            yield f"length:   {texts.length(self.text)} characters, {report.segments} segment(s) a phone"
+        else:
+            yield f"text 1:   {self.text}"
+            yield f"texts:    {self.texts} different ones, up to {report.segments} segment(s) a phone"
         yield f"phones:   {report.not_sent} in {self.batches} request(s), first {self.first or '-'}"
         yield f"points:   {self.points}{self._cost()}"
         yield f"send at:  {self.when}"
@@ -134,7 +145,7 @@ def preview(
     log: Log,
     key: CampaignKey,
     order: Order,
-    read: Callable[[], Chunks],
+    source: Source,
     policy: Policy,
     *,
     price: Decimal | None = None,
@@ -144,7 +155,7 @@ def preview(
 ) -> Preview:
     """Plan a campaign without sending or storing anything; what would stop the send stops this.
 
-    :param read: see `Planner`.
+    :param source: what it is made of.
     :param price: of one point; None for `[sms] point_price`.
     :param balance: asks the account's points; only asked if `min_balance_after` needs it.
     :param most: how many of those left out are named; None for all.
@@ -154,13 +165,14 @@ def preview(
     price = settings.point_price() if price is None else price
     opened = open_to_read(log)
     with nullcontext() if opened is None else closing(opened):
-        rehearsal = _Rehearsal(opened, key, order, read, log, policy, now)
+        rehearsal = _Rehearsal(opened, key, order, source, log, policy, now)
         seen = rehearsal.going_on() or rehearsal.planned_anew(most)
     known = _balance(log, order, seen.report, balance)
     return Preview(
         report=seen.report,
         batches=seen.batches,
         text=mask_inside(seen.text),
+        texts=seen.texts,
         first=None if seen.first is None else mask(seen.first),
         send_time=order.send_time,
         when=_when(order, now()),
@@ -176,7 +188,8 @@ class _Seen:
     report: Report
     batches: int
     text: str = field(repr=False)
-    first: str | None = field(repr=False)
+    texts: int | None = None
+    first: str | None = field(default=None, repr=False)
     left_out: tuple[LeftOut, ...] = ()
     earlier: Report | None = None
 
@@ -186,7 +199,7 @@ class _Rehearsal:
     books: Ledger | None
     key: CampaignKey
     order: Order
-    read: Callable[[], Chunks] = field(repr=False)
+    source: Source = field(repr=False)
     log: Log
     policy: Policy
     now: Callable[[], datetime]
@@ -206,19 +219,32 @@ class _Rehearsal:
         is_late = stored.valid_until is not None and stored.valid_until < standing.now
         is_over = is_late and self.policy.on_expired is not OnExpired.SEND_NOW
         left = [] if is_over else [part for part in standing.parts if self._is_open(part)]
-        phones, batches = sum(part.phones for part in left), sum(part.batches for part in left)
-        return _Seen(_still(earlier, phones), batches, stored.content, None, earlier=earlier)
+        states = {part.state for part in left}
+        text, count = _texts(self.books, stored, states)
+        return _Seen(_still(earlier, left), sum(part.batches for part in left), text, count, earlier=earlier)
 
     def planned_anew(self, most: int | None) -> _Seen:
         """The plan that would be stored."""
+        outline = _Outline(most)
         with _scratch() as scratch:
-            campaign = self._planner(scratch).plan()
+            planner = replace(self._planner(scratch), told=outline.add)
+            campaign = planner.plan()
             report = views.report(scratch, campaign.id)
-            first, left_out = _items(scratch, campaign.id, most)
-        return _Seen(report, report.batches, campaign.content, first, left_out)
+            text, count = _texts(scratch, campaign, {BatchState.PLANNED})
+        return _Seen(report, report.batches, text, count, outline.first, tuple(outline.left_out))
 
     def _planner(self, ledger: Ledger) -> Planner:
-        return Planner(ledger, self.key, self.order, self.read, self.log, self.policy, self.now, books=self.books)
+        return Planner(
+            ledger,
+            self.key,
+            self.order,
+            self.source.read,
+            self.log,
+            self.policy,
+            self.source.form,
+            self.now,
+            books=self.books,
+        )
 
     def _is_open(self, part: Part) -> bool:
         if part.state is BatchState.EXPIRED:
@@ -240,7 +266,44 @@ def _scratch() -> Iterator[Ledger]:
             yield ledger
 
 
-def _still(earlier: Report, phones: int) -> Report:
+class _Outline:
+    """Who is the first to be sent to, and the first of those who are left out, whatever order they are planned in.
+
+    :param most: how many of those left out; None for all.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.first: str | None = None
+        self._most = most
+        self._left_out: list[LeftOut] = []
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """In the order in which they were handed in."""
+        return sorted(self._left_out, key=lambda each: each.position)[: self._most]
+
+    def add(self, portion: Portion) -> None:
+        """Take the next items."""
+        sifted = portion.sifted
+        if self.first is None:
+            included = (phone for at, phone in enumerate(sifted.phones) if at not in sifted.excluded)
+            self.first = next(included, None)
+        self._left_out += [
+            LeftOut(sifted.positions[at], mask(sifted.phones[at]), reason) for at, reason in sifted.excluded.items()
+        ]
+        if self._most is not None and len(self._left_out) > _KEPT + self._most:
+            self._left_out = self.left_out
+
+
+def _texts(ledger: Ledger, campaign: Campaign, states: Set[BatchState]) -> tuple[str, int | None]:
+    """The first text that batches in these states carry, and how many personal ones there are."""
+    if campaign.content_hash != PERSONAL:
+        return campaign.content, None
+    first, count = carried_texts(ledger, campaign.id, states)
+    return first or "", count
+
+
+def _still(earlier: Report, left: Sequence[Part]) -> Report:
     """What a campaign that has begun would still do."""
     return Report(
         campaign=earlier.campaign,
@@ -251,25 +314,16 @@ def _still(earlier: Report, phones: int) -> Report:
         in_doubt=0,
         sending=0,
         excluded=earlier.excluded,
-        not_sent=phones,
+        not_sent=sum(part.phones for part in left),
         expired=0,
         segments=earlier.segments,
         points=0,
         remain_point=None,
         batches=0,
+        points_left=sum(part.points for part in left),
         guards=earlier.guards,
+        is_personal=earlier.is_personal,
     )
-
-
-def _items(ledger: Ledger, campaign_id: int, most: int | None) -> tuple[str | None, tuple[LeftOut, ...]]:
-    table = recipient_table
-    of_campaign = table.c.campaign_id == campaign_id
-    first = select(table.c.phone).where(of_campaign, table.c.reason.is_(None)).order_by(table.c.position).limit(1)
-    others = select(table.c.position, table.c.phone, table.c.reason).where(of_campaign, table.c.reason.is_not(None))
-    with ledger.reading() as connection:
-        phone = connection.execute(first).scalar()
-        rows = connection.execute(others.order_by(table.c.position).limit(most)).all()
-    return phone, tuple(LeftOut(row.position, mask(row.phone), row.reason) for row in rows)
 
 
 def _balance(log: Log, order: Order, report: Report, ask: Callable[[], int] | None) -> int | None:

@@ -8,23 +8,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from airflow_provider_sms.gateway import phones as phone_list
-from airflow_provider_sms.gateway import texts, times, wording
+from airflow_provider_sms.gateway import texts, times
 from airflow_provider_sms.gateway.account import Account, check_batch_size
 from airflow_provider_sms.gateway.categories import Category, read_category
 from airflow_provider_sms.gateway.errors import (
     HoursError,
     InputError,
     MaxPointsError,
+    MessagesError,
     MinBalanceError,
     PhonesError,
     RefusedError,
     SendTimeError,
-    TextError,
     every_error,
 )
 from airflow_provider_sms.gateway.hours import Hours
@@ -36,9 +37,11 @@ from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.ledger.plans import Campaign, Plans, Terms
+from airflow_provider_sms.ledger.plans import Campaign, Draft, Plans, Terms
 from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.personal import Form, Messages, Portion, Row
 from airflow_provider_sms.policy import OnChanged, OnExpired, Policy
+from airflow_provider_sms.worded import prepare_text
 
 PROGRESS_INTERVAL = 10.0
 
@@ -46,6 +49,11 @@ LIFTABLE = tuple(each.__name__ for each in every_error(RefusedError) if each.can
 """Refusals that a person may have lifted before the next try: topped up, unlocked, corrected."""
 
 Chunks = Iterable[list[object]]
+Rows = Iterable[list[Row]]
+T = TypeVar("T")
+
+# Of personal texts, some of which may say it themselves.
+_WORDED = {OptOutWording.ADD: "added", OptOutWording.REQUIRE: "present"}
 
 
 class Lookup(Protocol):
@@ -99,16 +107,16 @@ def begin(ledger: Ledger, key: CampaignKey, attempt: Try) -> None:
 class Order:
     """What is to be sent, checked; nothing has been read or stored yet.
 
-    :param text: the text as it goes out.
+    :param text: the text as it goes out; None if each phone has its own.
     :param send_time: aware, or None for at once.
     :param batch_size: phones in one request.
     :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
     :param category: what kind of text it is; phones that have opted out get no marketing.
     :param guards: what keeps it from going out as it is.
-    :param opt_out_wording: `added` to the text, or `present` in it; None if that is left alone.
+    :param opt_out_wording: `added` to the text, or to those that lack it, or `present`; None if that is left alone.
     """
 
-    text: texts.Text
+    text: texts.Text | None
     send_time: datetime | None
     batch_size: int
     valid_for: timedelta
@@ -118,12 +126,17 @@ class Order:
 
     @property
     def terms(self) -> Terms:
-        """The same as the ledger keeps it."""
-        text, category = self.text, None if self.category is None else self.category.value
+        """The same as the ledger keeps it; what personal texts cost is not known before they are read."""
+        content, segments = (None, 0) if self.text is None else (self.text.content, self.text.segments)
+        category = None if self.category is None else self.category.value
         guards = self.guards.told(self.category)
         if self.opt_out_wording is not None:
             guards["optOutWording"] = self.opt_out_wording
-        return Terms(text.content, text.segments, self.send_time, self.valid_for, self.batch_size, category, guards)
+        return Terms(content, segments, self.send_time, self.valid_for, self.batch_size, category, guards)
+
+    def worded(self, form: Form) -> Form:
+        """Tell a form of personal texts what to do about one that does not say how to opt out."""
+        return replace(form, wording=self.guards.wording(self.category))
 
     @property
     def hours(self) -> Hours | None:
@@ -133,7 +146,7 @@ class Order:
 
 def make_order(
     account: Account,
-    content: str,
+    content: str | None,
     send_time: datetime | str | None = None,
     batch_size: int | None = None,
     category: str | None = None,
@@ -144,7 +157,7 @@ def make_order(
     """Check the text, the time and the numbers.
 
     :param account: gives the default signature and batch size.
-    :param content: the text; the account's signature is added where it has none.
+    :param content: the text; the account's signature is added where it has none. None if each phone has its own.
     :param send_time: aware, or naive or text for Beijing time; None for at once.
     :param batch_size: phones in one request; None for the account's.
     :param category: `marketing` or `notice`; None if it is not said.
@@ -156,7 +169,11 @@ def make_order(
     Interface document: 1.发送接口, 请求参数.
     """
     kind, guards = read_category(category), guards or Guards()
-    text, worded = prepare_text(content, account.signature, guards.wording(kind))
+    wanted = guards.wording(kind)
+    if content is None:
+        text, worded = None, None if wanted is None else _WORDED[wanted]
+    else:
+        text, worded = prepare_text(content, account.signature, wanted)
     when = times.read_send_time(send_time)
     hours = guards.hours(kind)
     if when is not None and hours is not None and not hours.contain(when):
@@ -169,35 +186,14 @@ def make_order(
     return Order(text, when, size, policy.valid_for, kind, guards, worded)
 
 
-def prepare_text(content: str, signature: str | None, wanted: OptOutWording | None) -> tuple[texts.Text, str | None]:
-    """Make a text ready to send, and see that it says how to opt out if that is wanted.
-
-    :param signature: see `texts.prepare`.
-    :param wanted: what to do if it does not say it; None to leave it alone.
-    :returns: the text, and `added`, `present` or None.
-    :raises TextError: it can not be sent, or does not say it.
-    """
-    text = texts.prepare(content, signature)
-    if wanted is None:
-        return text, None
-    if wording.says_how_to_opt_out(text.content):
-        return text, "present"
-    if wanted is OptOutWording.REQUIRE:
-        raise TextError(
-            f"content: the text does not say how to opt out, such as {wording.WORDING} (opt_out_wording='require')."
-        )
-    try:
-        return texts.prepare(wording.with_opt_out(text.content)), "added"
-    except TextError as error:
-        raise TextError(f"{error.what} That is with {wording.WORDING}, which was added (opt_out_wording).") from None
-
-
 @dataclass(frozen=True, slots=True)
 class Planner:
     """Finds or stores the plan of one campaign.
 
-    :param read: reads the phones from the start, in chunks of raw items.
+    :param read: reads the phones from the start, in chunks of raw items; with a form, the rows.
+    :param form: how each row's text is made; None if the order has the one text of all.
     :param books: the ledger that knows who has opted out and who was texted how often; None for the same one.
+    :param told: is told of each portion that is planned, when it is known who is left out.
     :param now: gives the time, aware.
     :param clock: gives seconds, for the pace of the progress lines.
     """
@@ -205,12 +201,14 @@ class Planner:
     ledger: Ledger
     key: CampaignKey
     order: Order
-    read: Callable[[], Chunks] = field(repr=False)
+    read: Callable[[], Iterable[list[Any]]] = field(repr=False)
     log: Log
     policy: Policy
+    form: Form | None = None
     now: Callable[[], datetime] = times.now
     clock: Callable[[], float] = time.monotonic
     books: Ledger | None = None
+    told: Callable[[Portion], object] = field(default=lambda _: None, repr=False)
 
     def plan(self) -> Campaign:
         """Find the plan that an earlier try stored, or make one.
@@ -268,21 +266,23 @@ class Planner:
             plans.note_guards(stored, guards)
         sieve = phone_list.Sieve()
         try:
-            for chunk in self._progressing(self.read(), sieve):
-                sieve.sift(chunk)
-            if not sieve.included:
-                raise phone_list.none_to_send_to(sieve)
-        except PhonesError as error:
+            with self._handed_in(sieve) as handed_in:
+                for _ in handed_in.portions():
+                    pass
+                if not sieve.included:
+                    raise phone_list.none_to_send_to(sieve)
+                self._compare(plans, stored, sieve, handed_in)
+        except (PhonesError, MessagesError) as error:
             self.log.warning("Campaign %s goes on with its stored phones: %s", stored.name, error)
-            return
-        self._report_changed_phones(plans, stored, sieve)
 
     def check_terms(self, stored: Campaign) -> None:
         """See that a stored plan is what is to be sent, or may go on although it is not.
 
         :raises PlanChangedError: neither.
         """
-        changed = self.order.terms.differences(stored)
+        self._check_changed(stored, self.order.terms.differences(stored))
+
+    def _check_changed(self, stored: Campaign, changed: list[str]) -> None:
         if changed and self.policy.on_changed is OnChanged.FAIL:
             raise PlanChangedError(
                 f"Campaign {stored.name!r} has begun with another {' and '.join(changed)}; nothing was sent by this "
@@ -292,9 +292,15 @@ class Planner:
         if changed:
             self.log.warning("Campaign %s goes on with its stored %s.", stored.name, " and ".join(changed))
 
-    def _report_changed_phones(self, plans: Plans, stored: Campaign, sieve: phone_list.Sieve) -> None:
-        if sieve.fingerprint() == stored.fingerprint:
+    def _compare(self, plans: Plans, stored: Campaign, sieve: phone_list.Sieve, handed_in: HandedIn) -> None:
+        """See that what was handed in is what is stored; phones that came or went are reported."""
+        if handed_in.fingerprint() == stored.fingerprint:
             return
+        if changed := handed_in.changed(self.ledger, stored):
+            self._check_changed(stored, [f"content for {changed} of its phones"])
+        self._report_changed_phones(plans, stored, sieve)
+
+    def _report_changed_phones(self, plans: Plans, stored: Campaign, sieve: phone_list.Sieve) -> None:
         added, removed = sieve.seen, 0
         for known in plans.phones(stored):
             removed += len(known) - len(added.intersection(known))
@@ -313,26 +319,28 @@ class Planner:
         opens_at = self._opens_at()
         sieve = phone_list.Sieve()
         exclusions = self._exclusions(opens_at)
-        draft = plans.draft(self.key, replace(self.order.terms, opens_at=opens_at))
-        campaign: Campaign | None = None
-        try:
-            for chunk in self._progressing(self.read(), sieve):
-                sifted = sieve.sift(chunk)
-                for reason, lookup in exclusions:
-                    sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), reason)
-                draft.add(sifted.phones, sifted.excluded)
-            if not sieve.included:
-                raise phone_list.none_to_send_to(sieve)
-            self._check_points(draft.included * self.order.text.segments)
-            campaign = plans.complete(draft, sieve.fingerprint(), sieve.counted())
-        except InputError:
-            plans.discard(draft)
-            raise
-        if campaign.id != draft.id:
-            # Another try's plan stands: it says the same, or it has begun in the meantime.
-            plans.discard(draft)
-            self.check_terms(campaign)
-            self._report_changed_phones(plans, campaign, sieve)
+        with self._handed_in(sieve) as handed_in:
+            draft = plans.draft(self.key, replace(handed_in.terms(self.order), opens_at=opens_at))
+            campaign: Campaign | None = None
+            try:
+                for portion in self._storing(handed_in, draft):
+                    sifted = portion.sifted
+                    for reason, lookup in exclusions:
+                        sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), reason)
+                    draft.add(sifted.phones, sifted.excluded, portion.texts)
+                    self.told(replace(portion, sifted=sifted))
+                if not sieve.included:
+                    raise phone_list.none_to_send_to(sieve)
+                self._check_points(draft.points)
+                campaign = plans.complete(draft, handed_in.fingerprint(), sieve.counted())
+            except InputError:
+                plans.discard(draft)
+                raise
+            if campaign.id != draft.id:
+                # Another try's plan stands: it says the same, or it has begun in the meantime.
+                plans.discard(draft)
+                self.check_terms(campaign)
+                self._compare(plans, campaign, sieve, handed_in)
         plans.discard_drafts(self.key)
         if sieve.counted():
             self.log.warning("phones: left out %s", sieve.explained())
@@ -373,15 +381,31 @@ class Planner:
                 "phones, shorten the text, or raise max_points."
             )
 
-    def _progressing(self, chunks: Chunks, sieve: phone_list.Sieve) -> Iterator[list[object]]:
+    @contextmanager
+    def _handed_in(self, sieve: phone_list.Sieve) -> Iterator[HandedIn]:
+        verb = "Planning" if self.form is None else "Reading"
+        chunks: Any = self._progressing(self.read(), verb, lambda: sieve.included)
+        if self.form is None:
+            yield _OneText(chunks, sieve)
+            return
+        with closing(Messages(self.order.worded(self.form))) as messages:
+            messages.read(chunks, sieve)
+            self.log.info("Read: %d phones, different texts: %d.", sieve.included, messages.count)
+            yield messages
+
+    def _storing(self, handed_in: HandedIn, draft: Draft) -> Iterator[Portion]:
+        portions = handed_in.portions()
+        return portions if self.form is None else self._progressing(portions, "Planning", lambda: draft.included)
+
+    def _progressing(self, chunks: Iterable[T], verb: str, count: Callable[[], int]) -> Iterator[T]:
         started = said = self.clock()
         for chunk in chunks:
             yield chunk
             now = self.clock()
             if now - said >= PROGRESS_INTERVAL:
                 said = now
-                rate = sieve.included / (now - started)
-                self.log.info("Planning: %d phones so far, %.0f a second.", sieve.included, rate)
+                rate = count() / (now - started)
+                self.log.info("%s: %d phones so far, %.0f a second.", verb, count(), rate)
 
 
 def cap_of(guards: Guards) -> frequency.Cap | None:
@@ -411,3 +435,44 @@ def outside(hours: Hours, now: datetime) -> HoursError:
         f"sending_hours: it is {now.astimezone(times.BEIJING):%H:%M} Beijing time, outside {hours}, and outside_hours "
         "is 'fail'. Send in those hours, or set outside_hours to 'wait' or 'schedule'."
     )
+
+
+class HandedIn(Protocol):
+    """What is to be sent to whom, while it is being planned."""
+
+    def terms(self, order: Order) -> Terms:
+        """What is to be sent, and how."""
+        ...
+
+    def portions(self) -> Iterator[Portion]:
+        """Hand out the items, sorted into those to send to and those to leave out; once."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Tell this from something else to send, whatever its order."""
+        ...
+
+    def changed(self, ledger: Ledger, stored: Campaign) -> int:
+        """Count the phones that a plan has with another text, of which its terms say nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _OneText:
+    """Phones that all get the order's text."""
+
+    chunks: Chunks
+    sieve: phone_list.Sieve
+
+    def terms(self, order: Order) -> Terms:
+        return order.terms
+
+    def portions(self) -> Iterator[Portion]:
+        for chunk in self.chunks:
+            yield Portion(self.sieve.sift(chunk))
+
+    def fingerprint(self) -> str:
+        return self.sieve.fingerprint()
+
+    def changed(self, ledger: Ledger, stored: Campaign) -> int:
+        return 0

@@ -9,6 +9,7 @@ from enum import StrEnum
 MOST_IN_FLIGHT = 32
 VALID_FOR = timedelta(hours=24)
 MAX_WAIT = timedelta(minutes=5)
+ONE_OF_THEM = "phones, messages: hand in one of them: phones that all get the same text, or messages."
 
 
 class OnInDoubt(StrEnum):

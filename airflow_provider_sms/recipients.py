@@ -12,15 +12,15 @@ import csv
 import re
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from io import IncrementalNewlineDecoder
 from itertools import chain
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, TypeVar
 
-from airflow_provider_sms.gateway.errors import PhonesError, PhonesSourceError
+from airflow_provider_sms.gateway.errors import InputError, PhonesError, PhonesSourceError
 from airflow_provider_sms.gateway.phones import (
     CHUNK,
     Sieve,
@@ -35,6 +35,8 @@ from airflow_provider_sms.gateway.phones import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath, XComArg
     from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+T = TypeVar("T")
 
 # User and password end at the last @ before the first slash, or, where no port follows the colon, behind it: people
 # paste AWS keys with slashes.
@@ -96,8 +98,8 @@ class PhoneFile(PhoneSource):
             self.path = str(self.path)
 
     def __str__(self) -> str:
-        column = f", column {_one_line(self.column)}" if self.column else ""
-        return f"file {_name(self.path)}{column}"
+        column = f", column {one_line(self.column)}" if self.column else ""
+        return f"file {name_of(self.path)}{column}"
 
     def __repr__(self) -> str:
         return f"<{self}>"
@@ -132,14 +134,14 @@ class PhoneQuery(PhoneSource):
     parameters: Mapping[str, Any] | Iterable[Any] | None = None
 
     def __str__(self) -> str:
-        return f"query on {_one_line(self.conn_id)}"
+        return f"query on {one_line(self.conn_id)}"
 
     def __repr__(self) -> str:
         return f"<{self}>"
 
     def chunks(self) -> Iterator[list[object]]:
         """Run the query, a chunk of rows at a time."""
-        return _found_by(self)
+        return found_by(self, lambda cursor: _fetched(cursor, f"the query on {one_line(self.conn_id)}"))
 
 
 def stream(phones: object) -> Iterator[list[object]]:
@@ -152,7 +154,7 @@ def stream(phones: object) -> Iterator[list[object]]:
     """
     if isinstance(phones, PhoneSource):
         return phones.chunks()
-    if _is_path(phones):
+    if is_path(phones):
         return _read_from(PhoneFile(phones))
     return chunks(items(phones))
 
@@ -180,7 +182,7 @@ def shown(phones: object) -> str:
     """
     if isinstance(phones, PhoneSource):
         return str(phones)
-    if _is_path(phones):
+    if is_path(phones):
         return str(PhoneFile(phones))
     if isinstance(phones, Iterator):
         return f"phones of a {type(phones).__name__}"  # to count them would use them up
@@ -202,7 +204,7 @@ def shown(phones: object) -> str:
 
 
 def _read_from(file: PhoneFile) -> Iterator[list[object]]:
-    with contextlib.closing(_lines(file)) as lines:
+    with contextlib.closing(lines_of(file)) as lines:
         if file.column:
             yield from chunks(_cells(file, chain.from_iterable(lines)))
         else:
@@ -211,50 +213,67 @@ def _read_from(file: PhoneFile) -> Iterator[list[object]]:
 
 def _cells(file: PhoneFile, lines: Iterator[str]) -> Iterator[str]:
     """One column of a CSV, below its header row."""
-    name = _name(file.path)
+    wanted = str(file.column).strip()
+    columns, rows = table_of(file, lines, [wanted])
+    at = columns.index(wanted)
+    for _, row in rows:
+        if len(row) > len(columns) and any(map(str.strip, row[len(columns) :])):
+            # An unquoted separator has moved the cells: this one may hold another person's phone.
+            yield ",".join(row)
+            continue
+        cell = row[at].strip() if at < len(row) else ""
+        if cell or any(map(str.strip, row)):
+            yield cell
+
+
+def table_of(
+    file: PhoneFile, lines: Iterator[str], wanted: Sequence[str]
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """A CSV's columns by name, and the rows below its header row.
+
+    :param wanted: columns that must be there, once.
+    :returns: the names, and the cells of each row with the number of its last line.
+    """
+    name = name_of(file.path)
     before, header = next(((at, line) for at, line in enumerate(lines) if line.strip("\ufeff\t ")), (0, None))
     if header is None:
         raise PhonesError(f"phones: {name} is empty; it should begin with a header row that names its columns.")
-    separator, columns = _columns(file, header.removeprefix("\ufeff"))
-    at = columns.index(str(file.column).strip())
+    separator, columns = _columns(name, header.removeprefix("\ufeff"), wanted)
+    return columns, _rows_below(name, lines, separator, before + 1)
+
+
+def _rows_below(name: str, lines: Iterator[str], separator: str, before: int) -> Iterator[tuple[int, list[str]]]:
     # Not strict, a quotation mark too few would make one cell of all rows up to the next.
     rows = csv.reader(lines, delimiter=separator, strict=True)
     try:
         for row in rows:
-            if len(row) > len(columns) and any(map(str.strip, row[len(columns) :])):
-                # An unquoted separator has moved the cells: this one may hold another person's phone.
-                yield ",".join(row)
-                continue
-            cell = row[at].strip() if at < len(row) else ""
-            if cell or any(map(str.strip, row)):
-                yield cell
+            yield before + rows.line_num, row
     except csv.Error as error:
         raise PhonesError(
-            f"phones: {name}, line {before + 1 + rows.line_num}: no row of a CSV ({error}); check its quotation marks."
+            f"phones: {name}, line {before + rows.line_num}: no row of a CSV ({error}); check its quotation marks."
         ) from None
 
 
-def _columns(file: PhoneFile, header: str) -> tuple[str, list[str]]:
-    """The separator, and the columns' names; the one that is asked for is among them once."""
-    name = _name(file.path)
-    wanted = str(file.column).strip()
-    readings: list[tuple[bool, int, str, list[str]]] = []
+def _columns(name: str, header: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
+    """The separator, and the columns' names; those that are asked for are among them once."""
+    readings: list[tuple[int, int, str, list[str]]] = []
     for separator in _COLUMN_SEPARATORS:
         with contextlib.suppress(csv.Error):
             columns = [each.strip() for each in next(csv.reader([header], delimiter=separator, strict=True))]
-            readings.append((wanted in columns, len(columns), separator, columns))
+            readings.append((sum(each in columns for each in wanted), len(columns), separator, columns))
     if not readings:
         raise PhonesError(f"phones: {name}: its header row can not be read; correct the quotation marks.")
-    found, _, separator, columns = max(readings, key=lambda reading: reading[:2])
-    if not found:
-        there = ", ".join(_one_line(each) for each in columns)
-        raise PhonesError(f"phones: {name} has no column {_one_line(wanted)!r}; its header row names: {there}.")
-    if columns.count(wanted) > 1:
-        raise PhonesError(f"phones: {name} has more than one column {_one_line(wanted)!r}; give each its own name.")
+    _, _, separator, columns = max(readings, key=lambda reading: reading[:2])
+    for each in wanted:
+        if each not in columns:
+            there = ", ".join(map(one_line, columns))
+            raise PhonesError(f"phones: {name} has no column {one_line(each)!r}; its header row names: {there}.")
+        if columns.count(each) > 1:
+            raise PhonesError(f"phones: {name} has more than one column {one_line(each)!r}; give each its own name.")
     return separator, columns
 
 
-def _lines(file: PhoneFile) -> Generator[list[str]]:
+def lines_of(file: PhoneFile) -> Generator[list[str]]:
     """The lines, without their ends, some at a time."""
     number = 0
     rest = ""
@@ -263,7 +282,7 @@ def _lines(file: PhoneFile) -> Generator[list[str]]:
         number += len(lines)
         if len(rest) > _LONGEST_LINE:
             raise PhonesError(
-                f"phones: {_name(file.path)}, line {number + 1}: longer than {_LONGEST_LINE:,} characters; "
+                f"phones: {name_of(file.path)}, line {number + 1}: longer than {_LONGEST_LINE:,} characters; "
                 "write one phone a line, or a CSV and its column."
             )
         yield lines
@@ -273,7 +292,7 @@ def _lines(file: PhoneFile) -> Generator[list[str]]:
 
 def _texts(file: PhoneFile) -> Iterator[str]:
     """The decoded file, with `\n` for every line's end."""
-    name = _name(file.path)
+    name = name_of(file.path)
     encoding = file.encoding
     try:
         b" ".decode(encoding, "ignore")  # refuses what encodes other things than text, too
@@ -319,7 +338,7 @@ def _blocks(file: PhoneFile) -> Iterator[bytes]:
     except PhonesError:
         raise
     except Exception as error:  # noqa: BLE001 - each object storage raises its own
-        raise _unreadable(_name(file.path), error) from None
+        raise _unreadable(name_of(file.path), error) from None
 
 
 def _openable(file: PhoneFile) -> Any:
@@ -338,7 +357,7 @@ def _openable(file: PhoneFile) -> Any:
         # What stands before an @ is a connection's id to Airflow, and may beat the one asked for here.
         return ObjectStoragePath(url[1] + path[url.start(2) :], conn_id=file.conn_id)
     if file.conn_id:
-        raise PhonesError(f"phones: conn_id is for a URL such as s3://bucket/phones.csv, and {_name(path)} is none.")
+        raise PhonesError(f"phones: conn_id is for a URL such as s3://bucket/phones.csv, and {name_of(path)} is none.")
     return Path(path)
 
 
@@ -374,9 +393,14 @@ def _unreadable(name: str, error: Exception) -> PhonesError:
 # Queries
 
 
-def _found_by(query: PhoneQuery) -> Iterator[list[object]]:
+def found_by(query: PhoneQuery, fetch: Callable[[Any], list[T]]) -> Iterator[list[T]]:
+    """Run a query, and read what it finds some rows at a time.
+
+    :param fetch: fetches the next rows from a cursor; none: that is all.
+    :raises PhonesError: it can not be run; an error of this package's own is left as it is.
+    """
     hook = _sql_hook(query)
-    where = f"the query on {_one_line(query.conn_id)}"
+    where = f"the query on {one_line(query.conn_id)}"
     try:
         with contextlib.closing(hook.get_conn()) as connection, _closed_at_the_end(_cursor(connection)) as cursor:
             if query.parameters:
@@ -384,9 +408,11 @@ def _found_by(query: PhoneQuery) -> Iterator[list[object]]:
             else:
                 # Without an argument, for which a driver would look for placeholders.
                 cursor.execute(query.sql)
-            while rows := _fetched(cursor, where):
+            if cursor.description is None and not getattr(cursor, "name", None):
+                raise PhonesError(f"phones: {where} returns no rows at all; write a SELECT.")
+            while rows := fetch(cursor):
                 yield rows
-    except PhonesError:
+    except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - each driver raises its own
         lasting = isinstance(error, ImportError | LookupError | TypeError | ValueError) or any(
@@ -397,11 +423,9 @@ def _found_by(query: PhoneQuery) -> Iterator[list[object]]:
 
 
 def _fetched(cursor: Any, where: str) -> list[object]:
-    if cursor.description is None and not getattr(cursor, "name", None):
-        raise PhonesError(f"phones: {where} returns no rows at all; write a SELECT.")
     rows: list[Any] = cursor.fetchmany(CHUNK)
     # A PostgreSQL cursor on the server knows its columns only now.
-    columns = [_one_line(each[0]) for each in cursor.description or ()]
+    columns = [one_line(each[0]) for each in cursor.description or ()]
     if len(columns) > 1:
         raise PhonesError(
             f"phones: {where} returns {len(columns)} columns ({', '.join(columns)}); select the phone's alone."
@@ -477,7 +501,8 @@ def _sql_hook(query: PhoneQuery) -> DbApiHook:
 # Names and messages
 
 
-def _is_path(phones: object) -> TypeGuard[PurePath]:
+def is_path(phones: object) -> TypeGuard[PurePath]:
+    """Whether it is a path, of this machine or of an object storage."""
     return isinstance(phones, PurePath) or _opens_itself(phones)
 
 
@@ -486,9 +511,9 @@ def _opens_itself(path: object) -> bool:
     return hasattr(path, "protocol") and hasattr(path, "open")
 
 
-def _name(path: object) -> str:
+def name_of(path: object) -> str:
     """A path as it may be shown: a URL without user, password and query, which may be a signature."""
-    return _one_line(_without_secrets(str(path)))
+    return one_line(_without_secrets(str(path)))
 
 
 def _without_secrets(path: str) -> str:
@@ -496,12 +521,13 @@ def _without_secrets(path: str) -> str:
     return "".join(url.groups()) if url else path
 
 
-def _one_line(text: object) -> str:
+def one_line(text: object) -> str:
+    """Any text as messages may show it."""
     return storable(mask_inside(str(text)), _LONGEST_NAME)
 
 
 def _said(error: Exception) -> str:
     """An error's class and the first line of its message, without phones and passwords."""
     line = next(iter(str(error).strip().splitlines()), "")
-    said = _one_line(_URL_IN_TEXT.sub(r"\1\2", line)).rstrip(" .")
+    said = one_line(_URL_IN_TEXT.sub(r"\1\2", line)).rstrip(" .")
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -15,6 +15,8 @@ class MaskedFields:
     """Beside Airflow's own base class, before it; `shown` says how to show which fields."""
 
     shown: ClassVar[dict[str, Callable[[Any], str]]] = {}
+    rendered: ClassVar[dict[str, Callable[[Any, Callable[[Any], Any]], Any]]] = {}
+    """How to render fields in which not everything is a template; others are rendered as phones are."""
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
@@ -39,10 +41,14 @@ class MaskedFields:
         from airflow_provider_sms import recipients
 
         value = getattr(parent, name)
-        if isinstance(value, Masked):
+        if value is None or isinstance(value, Masked):
+            return None
+        if id(value) in seen_oids:
+            # Another task's output, mapped over: what is in it is no template.
+            setattr(parent, name, Masked(value, show(value)))
             return None
         try:
-            rendered = recipients.rendered(
+            rendered = self.rendered.get(name, recipients.rendered)(
                 value,
                 lambda each: self.render_template(each, context, jinja_env, seen_oids),  # type: ignore[attr-defined]
             )
@@ -73,6 +79,18 @@ def phones_shown(phones: Any) -> str:
     from airflow_provider_sms import recipients
 
     return recipients.shown(phones)
+
+
+def messages_rendered(value: Any, render: Callable[[Any], Any]) -> Any:
+    from airflow_provider_sms import messages
+
+    return messages.rendered(value, render)
+
+
+def messages_shown(value: Any) -> str:
+    from airflow_provider_sms import messages
+
+    return messages.shown(value)
 
 
 def text_shown(content: Any) -> str:

@@ -306,7 +306,7 @@ class Sender:
         try:
             acceptance = self._client.send(
                 claim.phones,
-                self._campaign.content,
+                claim.content,
                 send_time,
                 leaving=lambda seconds: worker.outbox.check(claim, seconds),
             )

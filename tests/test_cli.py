@@ -151,7 +151,7 @@ def test_mistakes_end_in_one_line_and_status_two(
     assert simulator.requests()["requests"] == []
 
 
-@pytest.mark.parametrize("arguments", [(), ("send",), ("nonsense",), (*SEND, "--nonsense")])
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), (*SEND, "--nonsense")])
 def test_a_command_line_that_is_none(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(*arguments)

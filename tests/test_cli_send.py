@@ -309,3 +309,74 @@ def test_no_phone_and_no_text_is_said(simulator: Simulator, capsys: pytest.Captu
     shown = "".join(capsys.readouterr())
     assert "1380013" not in shown
     assert "您好" not in shown
+
+
+class TestPersonalTexts:
+    @pytest.fixture
+    def bills(self, tmp_path: Path) -> tuple[str, ...]:
+        file = tmp_path / "bills.csv"
+        file.write_text("phone,name,amount\n13800130001,王芳,120\n13800130002,李伟,96\n13800130003,王芳,120\nx,,\n")
+        return ("send", "--messages", str(file), "--template", "【云通信】{name}:{amount}元")
+
+    def test_each_phone_gets_its_own_once_a_day(
+        self, simulator: Simulator, bills: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(*bills) == Exit.DONE
+        assert [(batch["phones"], batch["content"]) for batch in simulator.accepted()] == [
+            (["13800130001", "13800130003"], "【云通信】王芳:120元"),
+            (["13800130002"], "【云通信】李伟:96元"),
+        ]
+        assert capsys.readouterr().out.startswith("3 accepted, 0 refused, 0 in doubt, 0 not sent, 1 excluded; taskId: ")
+        assert main(*bills) == Exit.USAGE
+        assert "Nothing was sent now." in capsys.readouterr().err
+        file = Path(bills[2])
+        file.write_text(file.read_text().replace("96", "97"))
+        assert main(*bills) == Exit.DONE  # another text is another campaign
+
+    def test_a_dry_run_shows_what_would_be_sent(
+        self, simulator: Simulator, bills: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(*bills, "--dry-run", "--batch-size", "1") == Exit.DONE
+        assert capsys.readouterr().out.splitlines() == [
+            "Dry run: nothing is sent.",
+            "text 1:   【云通信】王芳:120元",
+            "texts:    2 different ones, up to 1 segment(s) a phone",
+            "phones:   3 in 3 request(s), first 138****0001",
+            "points:   3",
+            "send at:  at once",
+            "excluded: 1",
+            "  item 4: a text of 1 characters, 0 of them digits (malformed)",
+        ]
+        assert simulator.requests()["requests"] == []
+
+    def test_columns_are_named_and_status_says_up_to_how_many_segments(
+        self, simulator: Simulator, tmp_path: Path, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "texts.csv"
+        file.write_bytes(
+            f"手机,content\n13800130001,【云通信】甲\n13800130002,【云通信】{'长' * 70}\n".encode("gb18030")
+        )
+        arguments = ("send", "--messages", str(file), "--column", "手机", "--encoding", "gb18030")
+        assert main(*arguments) == Exit.DONE
+        (name,) = names(ledger)
+        capsys.readouterr()
+        main("status", name)
+        assert "points:   3 (up to 2 segment(s) a text); left on the account:" in capsys.readouterr().out
+        assert main("send", "--messages", str(file)) == Exit.USAGE
+        assert "texts.csv: line 1: byte 0x" in capsys.readouterr().err.replace(", line", ": line")
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ((), "give one of --phones and --messages"),
+            (("--phones", PHONES, "--messages", "x.csv"), "give one of --phones and --messages"),
+            (("--phones", PHONES), "--content: --phones need a text."),
+            (("--phones", PHONES, "--content", "x", "--template", "x"), "--template: goes with --messages"),
+            (("--messages", "x.csv", "--content", "x"), "--content: goes with --phones"),
+            (("--messages", "x.csv"), "messages: there is no file x.csv"),
+            (("--messages", "x.csv", "--template", "【云通信】{a b}"), "content: the brace at character 6"),
+        ],
+    )
+    def test_mistakes(self, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main("send", *arguments) == Exit.USAGE
+        assert said in capsys.readouterr().err

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -158,11 +159,11 @@ class TestStoring:
     ) -> None:
         real = Draft.add
 
-        def twice(draft: Draft, phones: list[str], excluded: dict[int, str]) -> None:
+        def twice(draft: Draft, *items: Any) -> None:
             before = dict(vars(draft), _open=list(draft._open))
-            real(draft, phones, excluded)
+            real(draft, *items)
             vars(draft).update(before)
-            real(draft, phones, excluded)
+            real(draft, *items)
 
         monkeypatch.setattr(Draft, "add", twice)
         platform = Platform()

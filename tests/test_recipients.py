@@ -23,7 +23,6 @@ import psycopg2.extras  # type: ignore[import-untyped]
 import pymysql  # type: ignore[import-untyped]
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseHook, ObjectStoragePath
-from airflow.providers.common.sql.hooks.sql import DbApiHook
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
@@ -33,7 +32,7 @@ from airflow_provider_sms.gateway.errors import PhonesError
 from airflow_provider_sms.gateway.phones import Sieve, read
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from airflow_provider_sms.recipients import PhoneFile, PhoneQuery, PhonesSourceError, rendered, shown, stream
-from tests.support.fixtures import SetConnection, TaskInstance
+from tests.support.fixtures import Database, SetConnection, TaskInstance, sqlite
 
 try:
     from airflow.sdk.io import attach
@@ -339,31 +338,6 @@ class TestObjectStorage:
             "phones: memory://bucket/x.csv can not be read: EndpointConnectionError: no answer from "
             "https://storage.example/138****0001.csv. Check the path and conn_id."
         )
-
-
-def sqlite(path: Path, factory: Any = sqlite3.Connection) -> Callable[[], sqlite3.Connection]:
-    return lambda: sqlite3.connect(path, factory=factory)
-
-
-@pytest.fixture
-def database(set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The connection `warehouse` leads to a hook whose database connections are made by a function."""
-
-    def database(connect: Callable[[], Any], conn_type: str = "sqlite") -> None:
-        class Hook(DbApiHook):
-            conn_name_attr = "warehouse_conn_id"
-
-            def get_conn(self) -> Any:
-                return connect()
-
-        set_connection("warehouse", conn_type=conn_type)
-        kind = type(BaseHook.get_connection("warehouse"))
-        monkeypatch.setattr(kind, "get_hook", lambda self: Hook(self.conn_id))
-
-    return database
-
-
-Database = Callable[..., None]
 
 
 @pytest.fixture

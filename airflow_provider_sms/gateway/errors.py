@@ -98,6 +98,16 @@ class PhonesSourceError(PhonesError):
     passes_by_itself = True
 
 
+class MessagesError(InputError):
+    """The personal texts are not usable."""
+
+
+class MessagesSourceError(MessagesError):
+    """Where the personal texts come from can not be read now; nothing was sent, and another try may fare better."""
+
+    passes_by_itself = True
+
+
 class TextError(InputError):
     """The text is not usable."""
 

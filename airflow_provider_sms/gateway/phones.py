@@ -89,10 +89,12 @@ class Sifted:
 
     :param phones: one entry an item, in order: the normalised phone, or a malformed item's text, fit to be stored.
     :param excluded: the reason of each item that is left out, by its index in the chunk, from 0.
+    :param positions: where each item stood in what was handed in, from 1.
     """
 
     phones: list[str] = field(repr=False)
     excluded: dict[int, Reason]
+    positions: Sequence[int] = field(repr=False)
 
 
 class Sieve:
@@ -124,25 +126,23 @@ class Sieve:
             fresh = set(plain)
             if len(fresh) == len(plain) and self.seen.isdisjoint(fresh):
                 self.seen |= fresh
-                self._items += len(plain)
-                return Sifted(plain, {})
+                return Sifted(plain, {}, self._positions(len(plain)))
         return self._sift_each(items)
 
     def leave_out(self, sifted: Sifted, phones: Set[str], reason: Reason) -> Sifted:
-        """Leave out more of the last chunk; what is left out so is still part of what was handed in.
+        """Leave out more of a chunk; what is left out so is still part of what was handed in.
 
-        :param sifted: the last chunk, as it was sorted.
+        :param sifted: the chunk, as it was sorted.
         :param phones: which phones to leave out.
         :param reason: why.
         """
         if not phones:
             return sifted
         more = {at: reason for at, phone in enumerate(sifted.phones) if phone in phones and at not in sifted.excluded}
-        first = self._items - len(sifted.phones) + 1
         for at in islice(more, SAMPLES - len(self.samples)):
-            self.samples.append(Excluded(first + at, mask(sifted.phones[at]), reason))
+            self.samples.append(Excluded(sifted.positions[at], mask(sifted.phones[at]), reason))
         self._counts[reason.value] += len(more)
-        return Sifted(sifted.phones, {**sifted.excluded, **more})
+        return Sifted(sifted.phones, {**sifted.excluded, **more}, sifted.positions)
 
     def counted(self) -> dict[str, int]:
         """Count what is left out of all chunks by reason."""
@@ -174,11 +174,15 @@ class Sieve:
             else:
                 seen.add(phone)
             phones.append(phone)
+        positions = self._positions(len(phones))
         for at, reason in islice(excluded.items(), SAMPLES - len(self.samples)):
-            self.samples.append(Excluded(self._items + at + 1, mask(items[at]), reason))
+            self.samples.append(Excluded(positions[at], mask(items[at]), reason))
         self._counts.update(reason.value for reason in excluded.values())
-        self._items += len(phones)
-        return Sifted(phones, excluded)
+        return Sifted(phones, excluded, positions)
+
+    def _positions(self, items: int) -> range:
+        first, self._items = self._items + 1, self._items + items
+        return range(first, self._items + 1)
 
 
 def read(phones: object, opted_out: Callable[[Sequence[str]], Set[str]] | None = None) -> Phones:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ JOINED_SEGMENT = 67
 SHORTEST_SIGNATURE = 2
 LONGEST_SIGNATURE = 20
 _OPEN, _CLOSE = "【", "】"
+# Control characters, except a line break and a tab, and halves of a surrogate pair.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINE_BREAKS = {"\r\n": "\n", "\r": "\n", "\u2028": "\n", "\u2029": "\n"}
 
 
@@ -65,6 +67,8 @@ def length(content: str) -> int:
 
     :param content: the text, signature and opt-out wording included.
     """
+    if max(content, default="") <= "\uffff":
+        return len(content)
     return len(content) + sum(1 for character in content if ord(character) > 0xFFFF)
 
 
@@ -139,9 +143,9 @@ def _signed(content: str, signature: str | None) -> str:
 
 
 def _refuse_characters(content: str) -> None:
-    for position, character in enumerate(content, 1):
-        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
-            raise TextError(f"content: character {position} (U+{ord(character):04X}) is not text; remove it.")
+    if control := _CONTROL.search(content):
+        where = f"character {control.start() + 1} (U+{ord(control[0]):04X})"
+        raise TextError(f"content: {where} is not text; remove it.")
     found = _emoji().search(content)
     if found:
         raise TextError(

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_sms.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from airflow_provider_sms.gateway.client import SmsClient
     from airflow_provider_sms.guards import Guards
     from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
+    from airflow_provider_sms.messages import MessageFile, MessageQuery
     from airflow_provider_sms.observing import Observer
-    from airflow_provider_sms.planning import Chunks, Order
+    from airflow_provider_sms.planning import Order
     from airflow_provider_sms.policy import Policy
     from airflow_provider_sms.recipients import PhoneSource
     from airflow_provider_sms.reply_reader import ClaimedReplies
+    from airflow_provider_sms.sources import Source
 
 
 class SmsHook(BaseHook):
@@ -98,10 +100,11 @@ class SmsHook(BaseHook):
 
     def send_group(
         self,
-        phones: str | Iterable[str | int] | PhoneSource | Path,
-        content: str,
+        phones: str | Iterable[str | int] | PhoneSource | Path | None = None,
+        content: str | None = None,
         send_time: datetime | str | None = None,
         *,
+        messages: Iterable[Any] | MessageFile | MessageQuery | Path | None = None,
         batch_size: int | None = None,
         campaign_key: str | None = None,
         category: str | None = None,
@@ -109,13 +112,16 @@ class SmsHook(BaseHook):
         guards: Guards | None = None,
         dry_run: bool = False,
     ) -> dict[str, Any]:
-        """Send one text to a group, each phone once for a campaign key.
+        """Send a group one text, or each phone its own: once for a campaign key.
 
         Without a key it is not protected against repeats: called twice, it sends twice.
 
         :param phones: what the operator's `phones` takes; duplicates and malformed ones are left out.
-        :param content: the text; the connection's signature is added where it has none.
+        :param content: the text; the connection's signature is added where it has none. With `messages`, a text with
+            places for their fields, such as `{name}`.
         :param send_time: aware, or naive or text for Beijing time, at least 31 minutes from now; None for at once.
+        :param messages: instead of `phones`: pairs of phone and text, or rows with fields for `content`; what the
+            operator's `messages` takes.
         :param batch_size: phones in one request; None for the connection's.
         :param campaign_key: what makes it the same campaign: called again with it, what is left is sent.
         :param category: `marketing`, which phones that have opted out do not get, or `notice`; None if it is not said.
@@ -125,14 +131,14 @@ class SmsHook(BaseHook):
         :param dry_run: log what would be sent, and send nothing; `[sms] dry_run` does so for all.
         :returns: the summary: `campaign, taskIds, accepted, refused, inDoubt, excluded, notSent, segments, points,
             remainPoint`, counted in phones, and `guards`, those that were on.
-        :raises InputError: something can not be sent; nothing was.
+        :raises InputError: something can not be sent; nothing was. Of personal texts it names fields and rows.
         :raises ValueError: there is no such category; nothing was sent.
         :raises LedgerError: the ledger can not be used; nothing was sent.
         :raises CampaignError: phones were refused, are in doubt or were not sent; its `report` counts them.
 
         Interface document: 1.发送接口.
         """
-        from airflow_provider_sms import recipients, retention, settings
+        from airflow_provider_sms import retention, settings, sources
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.planning import Planner, Try, make_order
@@ -142,16 +148,17 @@ class SmsHook(BaseHook):
         policy = policy or Policy()
         key = CampaignKey(settings.namespace(), campaign_key=campaign_key or f"send_group {uuid4()}")
 
-        def order() -> Order:
-            return make_order(self.account, content, send_time, batch_size, category, policy=policy, guards=guards)
-
-        def read() -> Chunks:
-            return recipients.stream(phones)
+        def made() -> tuple[Source, Order]:
+            source = sources.choose(phones, content, messages, self.account.signature)
+            return source, make_order(
+                self.account, source.content, send_time, batch_size, category, policy=policy, guards=guards
+            )
 
         if dry_run or settings.dry_run():
-            return self._preview(key, order(), read, policy)
+            return self._preview(key, *made(), policy)
         with closing(open_for_campaign(self.log, key, Try())) as ledger:
-            planner = Planner(ledger, key, order(), read, self.log, policy)
+            source, order = made()
+            planner = Planner(ledger, key, order, source.read, self.log, policy, source.form)
             campaign = planner.plan()
             client, default = self.get_conn(), self.default_account
             sender = Sender(
@@ -168,10 +175,10 @@ class SmsHook(BaseHook):
             retention.keep(ledger, self.log)
             return report.summary()
 
-    def _preview(self, key: CampaignKey, order: Order, read: Callable[[], Chunks], policy: Policy) -> dict[str, Any]:
+    def _preview(self, key: CampaignKey, source: Source, order: Order, policy: Policy) -> dict[str, Any]:
         from airflow_provider_sms.dry_run import preview
 
-        seen = preview(self.log, key, order, read, policy, balance=self.get_balance)
+        seen = preview(self.log, key, order, source, policy, balance=self.get_balance)
         for line in seen.lines():
             self.log.info("%s", line)
         return seen.summary()

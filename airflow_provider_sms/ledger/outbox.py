@@ -31,6 +31,7 @@ from airflow_provider_sms.ledger.schema import (
     campaign_table,
     once_table,
     recipient_table,
+    text_table,
 )
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
 
@@ -43,7 +44,10 @@ OWNER_GONE = "OwnerGone"
 _LONGEST_MESSAGE = 500
 _LONGEST_TASK_ID = 100
 _AT_ONCE = 500
-_FOR_A_CLAIM = ("id", "campaign_id", "number", "attempt", "first_position", "last_position", "resends", "split_from")
+_FOR_A_CLAIM = (
+    *("id", "campaign_id", "number", "attempt", "first_position", "last_position", "resends", "split_from"),
+    "text_number",
+)
 
 
 class ClaimLostError(Exception):
@@ -59,6 +63,7 @@ class Claim:
     """The right to send one batch once, until the lease ends.
 
     :param phones: eleven digits each.
+    :param content: the text that they get.
     :param may_have_gone_out: an earlier attempt may have reached the phones: one that is in doubt, or one that the
         platform refused because of a phone, of which it does not say whether the others were texted.
     """
@@ -68,6 +73,7 @@ class Claim:
     number: int
     attempt: int
     phones: tuple[str, ...] = field(repr=False)
+    content: str = field(repr=False)
     may_have_gone_out: bool
 
 
@@ -135,6 +141,9 @@ class _Statements:
             )
             .order_by(people.c.position)
         )
+        self.text: Any = select(text_table.c.content, text_table.c.content_hash).where(
+            text_table.c.campaign_id == campaign_id, text_table.c.number == bindparam("b_text")
+        )
         self.check: Any = select(table.c.lease_until, clock.label("now")).where(
             own, table.c.state == BatchState.SENDING
         )
@@ -183,7 +192,7 @@ class Outbox:
         self._cap = cap
         self._observer = observer
         self._is_noted = frequency.is_noted(campaign.category, cap)
-        self._scope = frequency.scope(campaign.namespace, campaign.category)
+        self._scope = frequency.scope(campaign.key.namespace, campaign.category)
         self._statements = _Statements(ledger, owner, campaign.id)
         self.uncertain: Claim | None = None
 
@@ -306,6 +315,8 @@ class Outbox:
                     attempt=0,
                     resends=0,
                     accepted=0,
+                    text_number=row.text_number,
+                    segments=row.segments,
                 )
             )
             connection.execute(
@@ -474,8 +485,9 @@ class Outbox:
             # Another campaign may have texted them since the plan.
             enough = frequency.reached(connection, self._scope, found, self._cap, when, row.id)
             found = self._left_out(connection, row.id, found, enough, Reason.FREQUENCY_CAP.value)
-        if self._campaign.once_scope is not None and found:
-            found = self._take_once(connection, row.id, found)
+        content, scope = self._text(connection, row)
+        if scope is not None and found:
+            found = self._take_once(connection, row.id, found, scope)
         if not found:
             self._drop_empty(connection, row)
             return None
@@ -483,13 +495,20 @@ class Outbox:
             if row.resends:
                 frequency.forget(connection, [row.id])
             frequency.note(connection, self._ledger, self._scope, found, when, row.id)
-        return Claim(
-            row.id, row.campaign_id, row.number, row.attempt + 1, tuple(found), bool(row.resends or row.split_from)
-        )
+        may_have_gone_out = bool(row.resends or row.split_from)
+        return Claim(row.id, row.campaign_id, row.number, row.attempt + 1, tuple(found), content, may_have_gone_out)
 
-    def _take_once(self, connection: Connection, batch_id: int, found: dict[str, int]) -> dict[str, int]:
+    def _text(self, connection: Connection, row: Row[Any]) -> tuple[str, str | None]:
+        """What a batch's phones get, and within what they get it once."""
+        campaign = self._campaign
+        if row.text_number is None:
+            return campaign.content, campaign.once_scope
+        own = connection.execute(self._statements.text, {"b_text": row.text_number}).one()
+        return own.content, campaign.key.once_scope(own.content_hash)
+
+    def _take_once(self, connection: Connection, batch_id: int, found: dict[str, int], scope: str) -> dict[str, int]:
         """Take phones for this instance of a mapped task; those that another one has are left out and reported."""
-        table, scope = once_table, self._campaign.once_scope
+        table = once_table
         rows = [
             {"scope": scope, "phone": phone, "campaign_id": self._campaign.id, "batch_id": batch_id}
             # In one order everywhere, so that two that take the same phones do not lock each other out.

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exc, func, insert, select, update
@@ -17,7 +18,7 @@ from sqlalchemy import and_, delete, exc, func, insert, select, update
 from airflow_provider_sms.gateway.phones import Reason
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.errors import CampaignPurgedError, LedgerError, LedgerUnreachableError
-from airflow_provider_sms.ledger.keys import CampaignKey, text_hash
+from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey, text_hash
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.schema import (
     BatchState,
@@ -27,6 +28,7 @@ from airflow_provider_sms.ledger.schema import (
     once_table,
     recipient_table,
 )
+from airflow_provider_sms.ledger.texts import PERSONAL, OwnText, remove_texts, store_texts
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -44,8 +46,8 @@ _KNOWN = (AFTER_PLAN, IN_ANOTHER_INSTANCE, Reason.OPTED_OUT.value, Reason.FREQUE
 class Terms:
     """What is to be sent, and how: all that a later try may not change without saying so.
 
-    :param content: the text as it goes out.
-    :param segments: texts that one phone is charged for.
+    :param content: the text as it goes out; None if each phone has its own.
+    :param segments: texts that one phone is charged for; of personal texts the most of any.
     :param send_time: aware, or None for at once.
     :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
     :param batch_size: phones in one request.
@@ -54,7 +56,7 @@ class Terms:
     :param opens_at: when the first text may go out, if not yet, aware: `valid_for` counts from then.
     """
 
-    content: str = field(repr=False)
+    content: str | None = field(repr=False)
     segments: int
     send_time: datetime | None
     valid_for: timedelta
@@ -63,10 +65,15 @@ class Terms:
     guards: Mapping[str, object] = field(default_factory=dict)
     opens_at: datetime | None = None
 
+    @property
+    def content_hash(self) -> str:
+        """What tells the text from another; that texts are personal, if they are."""
+        return PERSONAL if self.content is None else text_hash(self.content)
+
     def differences(self, stored: Campaign) -> list[str]:
         """Name what differs from a stored plan and matters to those who are texted."""
         pairs = {
-            "content": (text_hash(self.content), stored.content_hash),
+            "content": (self.content_hash, stored.content_hash),
             "category": (self.category, stored.category),
             "send_time": (self.send_time, stored.send_time),
         }
@@ -78,19 +85,22 @@ class Campaign:
     """One campaign as it is stored.
 
     :param planned_at: None: a try has begun, and no plan is stored yet.
+    :param content: the text; empty if each phone has its own.
+    :param segments: texts that one phone is charged for; of personal texts the most of any.
+    :param points: what it costs at most.
     :param excluded: phones left out, by reason.
     """
 
     id: int
     name: str
-    namespace: str
+    key: CampaignKey
     key_hash: str | None
-    sender: str | None
     planned_at: datetime | None
     content: str = field(repr=False)
     content_hash: str | None
     category: str | None
     segments: int
+    points: int
     send_time: datetime | None
     valid_until: datetime | None
     phones: int
@@ -136,7 +146,7 @@ class Plans:
         """Begin a plan that nobody sees yet."""
         with self._ledger.writing() as connection:
             head = self._head(connection, key)
-            digest = text_hash(terms.content)
+            digest = terms.content_hash
             start = terms.send_time or terms.opens_at or aware(head["created_at"])
             result = connection.execute(
                 insert(campaign_table).values(
@@ -152,7 +162,7 @@ class Plans:
                 )
             )
             (campaign_id,) = result.inserted_primary_key or (0,)
-        return Draft(self._ledger, self._owner, key, campaign_id, terms.batch_size)
+        return Draft(self._ledger, self._owner, key, campaign_id, terms)
 
     def complete(self, draft: Draft, fingerprint: str, excluded: Mapping[str, int]) -> Campaign:
         """Give a draft its key, in place of an older plan of which nothing has left.
@@ -285,6 +295,7 @@ class Plans:
                 key_hash=draft.key.hash,
                 planned_at=now,
                 phones=draft.included,
+                points=draft.points,
                 fingerprint=fingerprint,
                 excluded=json.dumps(dict(excluded)),
             )
@@ -295,50 +306,66 @@ class Draft:
     """A plan while it is being stored.
 
     :param owner: the process that stores it.
-    :param batch_size: phones in one request.
+    :param terms: say how many phones are in one request, and what one costs.
     """
 
-    def __init__(self, ledger: Ledger, owner: str, key: CampaignKey, id: int, batch_size: int) -> None:  # noqa: A002
+    def __init__(self, ledger: Ledger, owner: str, key: CampaignKey, id: int, terms: Terms) -> None:  # noqa: A002
         self.key = key
         self.id = id
         self.included = 0
+        self.points = 0
         self._ledger = ledger
         self._owner = owner
-        self._batch_size = batch_size
+        self._batch_size = terms.batch_size
+        self._segments = terms.segments
         self._handed_in = 0
         self._batches = 0
-        # Positions of phones that no batch has yet: fewer than a batch.
+        # Positions of phones that no batch has yet, fewer than a batch, and which text they get.
         self._open: list[int] = []
+        self._text: OwnText | None = None
 
-    def add(self, phones: Sequence[str], excluded: Mapping[int, str]) -> None:
+    def add(
+        self, phones: Sequence[str], excluded: Mapping[int, str], texts: Sequence[OwnText | None] | None = None
+    ) -> None:
         """Store the next items, and the batches that they fill.
 
         :param phones: one for each item.
         :param excluded: which of them are left out, by place in `phones`, and why.
+        :param texts: which text each gets, those with the same text one after the other; None: the campaign's.
         """
         first = self._handed_in + 1
-        if excluded:
-            places = [first + place for place in range(len(phones)) if place not in excluded]
-        else:
-            places = list(range(first, first + len(phones)))
-        waiting = self._open + places
-        whole = len(waiting) - len(waiting) % self._batch_size
-        batches = self._cut(waiting[:whole])
+        included = [place for place in range(len(phones)) if place not in excluded]
+        runs = _runs(included, first, texts)
+        batches: list[dict[str, Any]] = []
+        open_, text = self._open, self._text
+        points = 0
+        for own, places in runs:
+            if own != text and open_:
+                batches += self._cut(open_, text, len(batches))
+                open_ = []
+            text = own
+            waiting = open_ + places
+            whole = len(waiting) - len(waiting) % self._batch_size
+            batches += self._cut(waiting[:whole], text, len(batches))
+            open_ = waiting[whole:]
+            points += len(places) * (self._segments if text is None else text.segments)
         with self._ledger.writing() as connection:
             store_recipients(self._ledger, connection, self.id, first, phones, excluded)
+            store_texts(self._ledger, connection, self.id, [own for own, _ in runs if own is not None])
             self._store_batches(connection, batches)
             self.hold(connection)
         # Only now: a step that failed is repeated as it was.
         self._handed_in += len(phones)
-        self.included += len(places)
+        self.included += len(included)
+        self.points += points
         self._batches += len(batches)
-        self._open = waiting[whole:]
+        self._open, self._text = open_, text
 
     def finish(self) -> None:
         """Store the last batch, which may be smaller."""
         if not self._open:
             return
-        batches = self._cut(self._open)
+        batches = self._cut(self._open, self._text, 0)
         with self._ledger.writing() as connection:
             self._store_batches(connection, batches)
             self.hold(connection)
@@ -362,7 +389,7 @@ class Draft:
                 "its half plan. Nothing was sent by this try."
             )
 
-    def _cut(self, places: Sequence[int]) -> list[dict[str, Any]]:
+    def _cut(self, places: Sequence[int], text: OwnText | None, before: int) -> list[dict[str, Any]]:
         size = self._batch_size
         cuts = [places[start : start + size] for start in range(0, len(places), size)]
         return [
@@ -376,8 +403,10 @@ class Draft:
                 "attempt": 0,
                 "resends": 0,
                 "accepted": 0,
+                "text_number": None if text is None else text.number,
+                "segments": None if text is None else text.segments,
             }
-            for number, cut in enumerate(cuts, self._batches + 1)
+            for number, cut in enumerate(cuts, self._batches + before + 1)
         ]
 
     def _store_batches(self, connection: Connection, batches: Sequence[dict[str, Any]]) -> None:
@@ -390,6 +419,20 @@ class Draft:
             delete(table).where(table.c.campaign_id == self.id, table.c.number.between(numbers[0], numbers[-1]))
         )
         connection.execute(insert(table), list(batches))
+
+
+def _runs(
+    included: Sequence[int], first: int, texts: Sequence[OwnText | None] | None
+) -> list[tuple[OwnText | None, list[int]]]:
+    """Which positions get the same text, by text in their order.
+
+    :param included: places in `texts`.
+    :param first: the position of the first place.
+    """
+    if texts is None:
+        return [(None, [first + place for place in included])]
+    runs = groupby(included, key=lambda place: texts[place])
+    return [(text, [first + place for place in places]) for text, places in runs]
 
 
 def store_recipients(
@@ -468,8 +511,16 @@ def remove_recipients(ledger: Ledger, campaign_id: int) -> None:
 def remove_campaign(ledger: Ledger, campaign_id: int) -> None:
     """Remove a draft, or a plan that was replaced, without a trace: nothing of it has left."""
     remove_recipients(ledger, campaign_id)
+    remove_texts(ledger, campaign_id)
+    table = batch_table
+    with ledger.reading() as connection:
+        query = select(func.max(table.c.number)).where(table.c.campaign_id == campaign_id)
+        last = connection.execute(query).scalar() or 0
+    for first in range(1, last + 1, _DISCARDED_AT_ONCE):
+        some = table.c.number.between(first, first + _DISCARDED_AT_ONCE - 1)
+        with ledger.writing() as connection:
+            connection.execute(delete(table).where(table.c.campaign_id == campaign_id, some))
     with ledger.writing() as connection:
-        connection.execute(delete(batch_table).where(batch_table.c.campaign_id == campaign_id))
         connection.execute(delete(campaign_table).where(campaign_table.c.id == campaign_id))
 
 
@@ -497,18 +548,18 @@ def _campaign(row: Row[Any]) -> Campaign:
             f"Campaign {row.name!r} was sent, and its phones and texts were removed on {row.purged_at:%Y-%m-%d}; it is "
             "not sent again. To send anew on purpose, use another campaign_key, or start another DAG run."
         )
-    sender = None if row.dag_id is None else f"{row.dag_id}/{row.run_id}/{row.task_id}/{row.map_index}"
+    sender = None if row.dag_id is None else TaskInstanceKey(row.dag_id, row.run_id, row.task_id, row.map_index)
     return Campaign(
         id=row.id,
         name=row.name,
-        namespace=row.namespace,
+        key=CampaignKey(row.namespace, sender, row.campaign_key),
         key_hash=row.key_hash,
-        sender=sender,
         planned_at=aware(row.planned_at),
         content=row.content or "",
         content_hash=row.content_hash,
         category=row.category,
         segments=row.segments or 0,
+        points=row.phones * (row.segments or 0) if row.points is None else row.points,
         send_time=aware(row.send_time),
         valid_until=aware(row.valid_until),
         phones=row.phones,

@@ -131,7 +131,10 @@ campaign_table = Table(
     Column("content", Text),
     Column("content_hash", String(64)),
     Column("category", String(20)),
+    # Of personal texts the most that any of them has.
     Column("segments", Integer),
+    # What the whole plan costs.
+    Column("points", BigInteger),
     Column("send_time", _Time),
     Column("valid_until", _Time),
     Column("phones", Integer, nullable=False, default=0),
@@ -174,6 +177,9 @@ batch_table = Table(
     # How a taskId or a verdict came about, if not by the platform's own answer.
     Column("evidence", String(20)),
     Column("other_taskids", Text),
+    # Of a campaign with personal texts: which one it carries, and how many segments that has.
+    Column("text_number", Integer),
+    Column("segments", Integer),
     UniqueConstraint("campaign_id", "number", name="sms_batch_number"),
     Index("sms_batch_state", "campaign_id", "state", "number"),
     Index("sms_batch_account", "account", "state"),
@@ -190,6 +196,18 @@ recipient_table = Table(
     Column("phone", String(64), nullable=False),
     # Empty: to be sent to, or sent to; what became of it is its batch's state.
     Column("reason", String(20)),
+    sqlite_with_rowid=False,
+    **_TABLE,
+)
+
+# The texts of a campaign that has more than one; whose campaign has one finds it there.
+text_table = Table(
+    "sms_text",
+    metadata,
+    Column("campaign_id", _Id, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("content", Text, nullable=False),
+    Column("content_hash", String(64), nullable=False),
     sqlite_with_rowid=False,
     **_TABLE,
 )

@@ -29,6 +29,7 @@ from airflow_provider_sms.ledger.schema import (
     reply_claim_table,
     reply_table,
 )
+from airflow_provider_sms.ledger.texts import remove_texts
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -345,6 +346,7 @@ def _remove_phones(ledger: Ledger, campaign_id: int) -> int:
             connection.execute(delete(once_table).where(once_table.c.batch_id.in_(part)))
             frequency.forget(connection, part)
     _remove_deliveries(ledger, campaign_id)
+    remove_texts(ledger, campaign_id)
     remove_recipients(ledger, campaign_id)
     return count
 

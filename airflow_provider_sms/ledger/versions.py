@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.ledger.database import Ledger
 
-KNOWN = ("0001", "0002", "0003", "0005")
+KNOWN = ("0001", "0002", "0003", "0004", "0005")
 """Every version that this code can upgrade from, oldest first; the last is the one that it works with."""
 
 # Alembic keeps what it works on in module variables.

@@ -25,6 +25,7 @@ from airflow_provider_sms.ledger.schema import (
     recipient_table,
     reply_table,
 )
+from airflow_provider_sms.ledger.texts import PERSONAL
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -40,6 +41,8 @@ _NEEDY_FIRST = (
     BatchState.ACCEPTED,
 )
 _LONGEST_ID = 18
+MOST_TASK_IDS = 10_000
+"""Personal texts can make a request a phone, and an XCom is no place for a million ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Report:
     """What became of a campaign, in counts of phones.
 
     :param campaign: its name.
-    :param task_ids: the platform's batch ids, in the order of acceptance.
+    :param task_ids: the platform's batch ids, in the order of acceptance; the first 10,000 if there are more.
     :param accepted: taken by the platform.
     :param refused: refused by the platform, or not counted by it in an accepted batch.
     :param refused_batches: of those, in batches that were refused as a whole, none of its phones singled out.
@@ -56,11 +59,13 @@ class Report:
     :param excluded: left out, by reason.
     :param not_sent: planned, but in no request that left.
     :param expired: planned, and too late to be sent.
-    :param segments: texts that one phone is charged for.
+    :param segments: texts that one phone is charged for; of personal texts the most of any.
     :param points: what the accepted phones cost.
     :param remain_point: points left, as of the last answer that said so.
+    :param points_left: what it costs to send what is planned and not sent.
     :param guards: what keeps it from going out as it is, see `guards.Guards.told`.
     :param scheduled_for: the latest time to send at that the sending hours were the reason for, aware.
+    :param is_personal: whether each phone has a text of its own.
     """
 
     campaign: str
@@ -77,13 +82,10 @@ class Report:
     points: int
     remain_point: int | None
     batches: int
+    points_left: int = 0
     guards: Mapping[str, object] = field(default_factory=dict)
     scheduled_for: datetime | None = None
-
-    @property
-    def points_left(self) -> int:
-        """What it costs to send what is planned and not sent."""
-        return self.not_sent * self.segments
+    is_personal: bool = False
 
     @property
     def phones(self) -> int:
@@ -141,20 +143,28 @@ def report_of_what_stands(ledger: Ledger, campaign_id: int) -> Report:
 
 def _report(connection: Connection, campaign_id: int) -> Report:
     table, campaign = batch_table, campaign_table
-    query = select(campaign.c.name, campaign.c.segments, campaign.c.excluded)
+    query = select(campaign.c.name, campaign.c.segments, campaign.c.excluded, campaign.c.content_hash)
     query = query.add_columns(campaign.c.guards, campaign.c.scheduled_for)
     head = connection.execute(query.where(campaign.c.id == campaign_id)).one()
     of_campaign = table.c.campaign_id == campaign_id
+    segments = head.segments or 0
+    each = func.coalesce(table.c.segments, segments)
     sums = select(table.c.state, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted))
-    phones = dict.fromkeys(BatchState, 0)
-    accepted = batches = 0
-    for state, count, in_state, counted in connection.execute(sums.where(of_campaign).group_by(table.c.state)):
-        phones[BatchState(state)] = int(in_state)
+    sums = sums.add_columns(func.sum(table.c.accepted * each), func.sum(table.c.phones * each))
+    phones, costs = dict.fromkeys(BatchState, 0), dict.fromkeys(BatchState, 0)
+    accepted = batches = points = 0
+    for state, count, in_state, counted, paid, cost in connection.execute(
+        sums.where(of_campaign).group_by(table.c.state)
+    ):
+        phones[BatchState(state)], costs[BatchState(state)] = int(in_state), int(cost)
         batches += count
         accepted += int(counted)
-    answered = select(table.c.taskid, table.c.remain_point).where(of_campaign, table.c.state == BatchState.ACCEPTED)
-    answers = connection.execute(answered.order_by(table.c.settled_at, table.c.number)).all()
-    segments = head.segments or 0
+        points += int(paid)
+    answered = (of_campaign, table.c.state == BatchState.ACCEPTED)
+    in_order = (table.c.settled_at, table.c.number)
+    ids = select(table.c.taskid).where(*answered, table.c.taskid.is_not(None)).order_by(*in_order).limit(MOST_TASK_IDS)
+    left = select(table.c.remain_point).where(*answered, table.c.remain_point.is_not(None))
+    left = left.order_by(*(each.desc() for each in in_order)).limit(1)
     singled_out = select(func.count()).where(
         of_campaign,
         table.c.state == BatchState.REFUSED,
@@ -164,7 +174,7 @@ def _report(connection: Connection, campaign_id: int) -> Report:
     refused_alone = connection.execute(singled_out).scalar_one()
     return Report(
         campaign=head.name,
-        task_ids=tuple(row.taskid for row in answers if row.taskid),
+        task_ids=tuple(connection.execute(ids).scalars()),
         accepted=accepted,
         refused=phones[BatchState.REFUSED] + phones[BatchState.ACCEPTED] - accepted,
         refused_batches=phones[BatchState.REFUSED] - refused_alone,
@@ -174,11 +184,13 @@ def _report(connection: Connection, campaign_id: int) -> Report:
         not_sent=phones[BatchState.PLANNED],
         expired=phones[BatchState.EXPIRED],
         segments=segments,
-        points=accepted * segments,
-        remain_point=next((row.remain_point for row in reversed(answers) if row.remain_point is not None), None),
+        points=points,
+        remain_point=connection.execute(left).scalar(),
         batches=batches,
+        points_left=costs[BatchState.PLANNED],
         guards=json.loads(head.guards or "{}"),
         scheduled_for=aware(head.scheduled_for),
+        is_personal=head.content_hash == PERSONAL,
     )
 
 
@@ -227,6 +239,7 @@ class Part:
 
     :param refusal: the class of the last thing that went wrong, see `gateway.errors`.
     :param accepted: of their phones, those that the platform counts.
+    :param points: what their phones cost.
     """
 
     state: BatchState
@@ -234,6 +247,7 @@ class Part:
     batches: int
     phones: int
     accepted: int
+    points: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,11 +502,13 @@ def _standings(ledger: Ledger, connection: Connection, campaign_ids: Sequence[in
     under_way: dict[int, list[UnderWay]] = {each: [] for each in campaign_ids}
     of_them = table.c.campaign_id.in_(list(campaign_ids))
     groups = (table.c.campaign_id, table.c.state, table.c.refusal)
-    sums = select(*groups, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted))
-    for campaign_id, state, refusal, count, phones, accepted in connection.execute(
+    cost = table.c.phones * func.coalesce(table.c.segments, campaign_table.c.segments, 0)
+    sums = select(*groups, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted), func.sum(cost))
+    sums = sums.select_from(table.join(campaign_table, campaign_table.c.id == table.c.campaign_id))
+    for campaign_id, state, refusal, count, phones, accepted, points in connection.execute(
         sums.where(of_them).group_by(*groups).order_by(*groups)
     ):
-        parts[campaign_id].append(Part(BatchState(state), refusal, count, int(phones), int(accepted)))
+        parts[campaign_id].append(Part(BatchState(state), refusal, count, int(phones), int(accepted), int(points)))
     sending = select(table.c.campaign_id, table.c.number, table.c.phones, table.c.owner, table.c.lease_until)
     sending = sending.where(of_them, table.c.state == BatchState.SENDING)
     for row in connection.execute(sending.order_by(table.c.campaign_id, table.c.number)):

@@ -167,13 +167,12 @@ class SmsApprovalOperator(CampaignOperator):
         return self._wait(context)
 
     def _rehearse(self, context: Context) -> None:
-        from airflow_provider_sms import recipients
+        from airflow_provider_sms.sources import of_phones
 
         hook = SmsHook(self.sms_conn_id)
         order = self._order(hook, _NO_CODE)
-        self._preview(
-            hook, self._key(context), order, lambda: recipients.stream(unwrapped(self.phones)), self._policy()
-        )
+        source = of_phones(unwrapped(self.phones), "" if order.text is None else order.text.content)
+        self._preview(hook, self._key(context), source, order, self._policy())
 
     def _order(self, hook: SmsHook, code: str) -> Order:
         from airflow_provider_sms.planning import make_order

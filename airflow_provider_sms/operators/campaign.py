@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
     from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.ledger.views import Report
-    from airflow_provider_sms.planning import Chunks, Order, Planner, Try
+    from airflow_provider_sms.planning import Order, Planner, Try
     from airflow_provider_sms.policy import Policy
+    from airflow_provider_sms.sources import Source
 
 TASK_ID_KEY = "taskId"
 
@@ -78,13 +79,11 @@ class CampaignOperator(MaskedFields, BaseOperator):
                 raise _alone(error) from None
             raise AirflowFailException(str(error)) from None
 
-    def _preview(
-        self, hook: SmsHook, key: CampaignKey, order: Order, read: Callable[[], Chunks], policy: Policy
-    ) -> dict[str, Any]:
+    def _preview(self, hook: SmsHook, key: CampaignKey, source: Source, order: Order, policy: Policy) -> dict[str, Any]:
         """Log what would be sent, and send nothing; its summary."""
         from airflow_provider_sms.dry_run import preview
 
-        seen = preview(self.log, key, order, read, policy, balance=hook.get_balance)
+        seen = preview(self.log, key, order, source, policy, balance=hook.get_balance)
         for line in seen.lines():
             self.log.info("%s", line)
         return seen.summary()
@@ -94,15 +93,16 @@ class CampaignOperator(MaskedFields, BaseOperator):
     ) -> tuple[Campaign, Report]:
         """Plan a campaign, or find its plan, and send what is left of it."""
         from airflow_provider_sms import retention
+        from airflow_provider_sms.ledger import views
         from airflow_provider_sms.sending import Sender
 
         campaign = find(planner)
         self.log.info(
-            "Campaign %s: %d phones, segments a text: %d, points at most: %d.",
+            "Campaign %s: %d phones, segments a text, at most: %d; points at most: %d.",
             campaign.name,
             campaign.phones,
             campaign.segments,
-            campaign.phones * campaign.segments,
+            campaign.points,
         )
         ledger, policy = planner.ledger, planner.policy
         sender = Sender(
@@ -122,6 +122,13 @@ class CampaignOperator(MaskedFields, BaseOperator):
             sender.stop()
         report = sender.send(lambda so_far: _push_task_ids(context, so_far))
         self.log.info("Campaign %s: %s.", report.campaign, report)
+        if len(report.task_ids) == views.MOST_TASK_IDS:
+            self.log.warning(
+                "XCom %s holds the first %d taskIds. Wait for the whole campaign by its name: campaign=%r.",
+                TASK_ID_KEY,
+                views.MOST_TASK_IDS,
+                report.campaign,
+            )
         retention.keep(ledger, self.log)
         return campaign, report
 

@@ -21,6 +21,7 @@ from airflow_provider_sms.operators.campaign import (
 )
 from airflow_provider_sms.policy import (
     MAX_WAIT,
+    ONE_OF_THEM,
     VALID_FOR,
     OnChanged,
     OnExpired,
@@ -28,7 +29,7 @@ from airflow_provider_sms.policy import (
     OnPhoneRefused,
     Policy,
 )
-from airflow_provider_sms.rendering import phones_shown, text_shown, unwrapped
+from airflow_provider_sms.rendering import messages_rendered, messages_shown, phones_shown, text_shown, unwrapped
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,15 +38,17 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.planning import Chunks, Order, Planner
+    from airflow_provider_sms.messages import MessageFile, MessageQuery
+    from airflow_provider_sms.planning import Order, Planner
     from airflow_provider_sms.recipients import PhoneSource
+    from airflow_provider_sms.sources import Source
 
 __all__ = ["TASK_ID_KEY", "SmsAlarmFlushOperator", "SmsApprovalOperator", "SmsGroupSendOperator"]
 
 
 class SmsGroupSendOperator(CampaignOperator):
     """
-    Send one text to a group of phones, each once, whatever is retried, killed or cleared.
+    Send a group one text, or each phone its own: once, whatever is retried, killed or cleared.
 
     .. code-block:: python
 
@@ -56,6 +59,12 @@ class SmsGroupSendOperator(CampaignOperator):
         )
         send.output["taskId"]  # the platform's batch id, or a list of them
 
+        bills = SmsGroupSendOperator(
+            task_id="bills",
+            messages=[{"phone": "13800130001", "name": "王芳", "amount": 120}],
+            content="【云通信】{name}您好,本月账单{amount}元。",
+        )
+
     XCom `taskId` holds the platform's batch id (a list of ids if there is more than one request) soon after the
     platform has accepted; the return value is a summary in counts of phones: `campaign, taskIds, accepted,
     refused, inDoubt, excluded, notSent, segments, points, remainPoint`, and `guards`, those that were on.
@@ -63,10 +72,13 @@ class SmsGroupSendOperator(CampaignOperator):
     What was planned and sent is in the ledger: a retry or a clear carries on with what is left. To send again on
     purpose, use another `campaign_key` or DAG run.
 
-    :param phones: comma text, a list, an upstream task's output, a `PhoneFile`, a `PhoneQuery`, `UnreachedPhones` or
-        a path. Duplicates
-        and malformed ones are left out and reported. (templated)
-    :param content: the text; the connection's signature is added where it has none. (templated)
+    :param phones: who gets the one text `content`: comma text, a list, an upstream task's output, a `PhoneFile`, a
+        `PhoneQuery`, `UnreachedPhones` or a path. Duplicates and malformed ones are left out and reported. (templated)
+    :param content: the text; the connection's signature is added where it has none. With `messages`, a text with
+        places for their fields, such as `{name}`. (templated)
+    :param messages: instead of `phones`: who gets which text. Pairs of phone and text; or rows with fields for
+        `content`: a list of dicts, an upstream task's output, a `MessageFile` or a `MessageQuery`. A list's texts are
+        templates, its fields are not. (templated)
     :param send_time: when the platform shall send: aware, or naive or text for Beijing time, at least 31 minutes
         away; None for at once. (templated)
     :param sms_conn_id: the connection, of type `sms`. (templated)
@@ -100,16 +112,18 @@ class SmsGroupSendOperator(CampaignOperator):
         deferred.
     """
 
-    template_fields: Sequence[str] = ("phones", "content", "send_time", "sms_conn_id", "campaign_key")
+    template_fields: Sequence[str] = ("phones", "content", "messages", "send_time", "sms_conn_id", "campaign_key")
     template_fields_renderers = {"content": "text"}  # noqa: RUF012
-    shown = {"phones": phones_shown, "content": text_shown}  # noqa: RUF012
+    shown = {"phones": phones_shown, "content": text_shown, "messages": messages_shown}  # noqa: RUF012
+    rendered = {"messages": messages_rendered}  # noqa: RUF012
     ui_color = "#e3f4e8"
 
     def __init__(
         self,
         *,
-        phones: str | Iterable[str | int] | PhoneSource | Path | XComArg,
-        content: str | XComArg,
+        phones: str | Iterable[str | int] | PhoneSource | Path | XComArg | None = None,
+        content: str | XComArg | None = None,
+        messages: Iterable[Any] | MessageFile | MessageQuery | Path | XComArg | None = None,
         send_time: datetime | str | XComArg | None = None,
         sms_conn_id: str = SmsHook.default_conn_name,
         batch_size: int | None = None,
@@ -135,6 +149,7 @@ class SmsGroupSendOperator(CampaignOperator):
         super().__init__(**kwargs)
         self.phones = phones
         self.content = content
+        self.messages = messages
         self.send_time = send_time
         self.sms_conn_id = sms_conn_id
         self.batch_size = batch_size
@@ -160,6 +175,10 @@ class SmsGroupSendOperator(CampaignOperator):
         self._policy()
         self._guards()
         read_category(category)
+        if (phones is None) == (messages is None):
+            raise ValueError(ONE_OF_THEM)
+        if messages is None and content is None:
+            raise ValueError("content: phones need a text.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send what is left of the campaign, and return the summary.
@@ -188,7 +207,7 @@ class SmsGroupSendOperator(CampaignOperator):
         return self._in_words(lambda: self._send_or_raise(context, find, waited))
 
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
-        from airflow_provider_sms import recipients, settings
+        from airflow_provider_sms import settings, sources
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.planning import Planner, make_order
@@ -196,23 +215,27 @@ class SmsGroupSendOperator(CampaignOperator):
         key = CampaignKey(settings.namespace(), sender(context), self.campaign_key)
         hook, policy = SmsHook(self.sms_conn_id), self._policy()
 
-        def order() -> Order:
-            return make_order(
+        def made() -> tuple[Source, Order]:
+            content = unwrapped(self.content)
+            if self.messages is None:
+                source = sources.of_phones(unwrapped(self.phones), content)
+            else:
+                source = sources.of_messages(unwrapped(self.messages), content, hook.account.signature)
+            order = make_order(
                 hook.account,
-                unwrapped(self.content),
+                source.content,
                 unwrapped(self.send_time),
                 self.batch_size,
                 self.category,
                 policy=policy,
                 guards=self._guards(),
             )
-
-        def read() -> Chunks:
-            return recipients.stream(unwrapped(self.phones))
+            return source, order
 
         if self.is_dry_run or settings.dry_run():
-            return self._preview(hook, key, order(), read, policy)
+            return self._preview(hook, key, *made(), policy)
         with closing(open_for_campaign(self.log, key, which_try(context))) as ledger:
-            planner = Planner(ledger, key, order(), read, self.log, policy)
+            source, order = made()
+            planner = Planner(ledger, key, order, source.read, self.log, policy, source.form)
             _, report = self._send_planned(context, hook, planner, find, waited)
             return report.summary()

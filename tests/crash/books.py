@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from airflow_provider_sms.ledger import verdicts
 from airflow_provider_sms.ledger.database import Ledger, read_url
-from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, recipient_table
+from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, recipient_table, text_table
 from tests.crash.tries import Ended
 
 
@@ -199,5 +199,5 @@ def _strays(connection: Connection) -> int:
         connection.execute(
             select(func.count()).select_from(table).where(table.c.campaign_id.not_in(known))
         ).scalar_one()
-        for table in (recipient_table, batch_table)
+        for table in (recipient_table, batch_table, text_table)
     )

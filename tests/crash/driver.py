@@ -27,7 +27,7 @@ DONE = "done"
 
 def warm_up() -> None:
     """Do once, before anything is forked, what each worker would do by itself."""
-    for name in ("gateway.transport", "opening", "planning", "recipients", "sending"):
+    for name in ("gateway.transport", "opening", "planning", "recipients", "sending", "sources"):
         importlib.import_module(f"airflow_provider_sms.{name}")
     for module in pkgutil.iter_modules(airflow_provider_sms.ledger.__path__, "airflow_provider_sms.ledger."):
         importlib.import_module(module.name)

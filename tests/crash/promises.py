@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Row
@@ -12,7 +12,7 @@ from sqlalchemy.engine import Row
 from airflow_provider_sms.ledger.plans import AFTER_PLAN, IN_ANOTHER_INSTANCE
 from airflow_provider_sms.ledger.schema import BatchState
 from tests.crash.books import Batch, Books, Platform
-from tests.crash.tries import SUCCEEDED, Ended, HandedIn
+from tests.crash.tries import SUCCEEDED, TEXT, Ended, HandedIn
 
 _MALFORMED = "malformed"
 
@@ -27,6 +27,20 @@ def sent(platforms: Sequence[Platform]) -> Sent:
             for phone in batch["phones"]:
                 found[phone].append((batch["appId"], batch["taskId"]))
     return found
+
+
+def wrong_texts(platforms: Sequence[Platform], own_text: Callable[[str], str] | None) -> list[str]:
+    """Find phones that were sent another text than theirs.
+
+    :param own_text: tells a phone's; None: all have the same.
+    """
+    wrong = sum(
+        batch["content"] != (TEXT if own_text is None else own_text(phone))
+        for platform in platforms
+        for batch in platform.accepted()
+        for phone in batch["phones"]
+    )
+    return [f"{wrong} phones got the text of another"] if wrong else []
 
 
 def broken(books: Books, accepted: Sent, handed_in: Mapping[int, HandedIn], last: Mapping[int, Ended]) -> list[str]:

@@ -18,7 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
-from airflow_provider_sms import recipients
+from airflow_provider_sms import messages, recipients
 from airflow_provider_sms.gateway.client import SmsClient
 
 CHUNK = 7
@@ -116,15 +116,17 @@ class Steps:
         _put(SmsClient, "send", sent)
 
     def _watch_recipients(self) -> None:
-        stream = recipients.stream
+        def watched(stream: Callable[..., Iterator[list[Any]]]) -> Callable[..., Iterator[list[Any]]]:
+            def in_small_chunks(*args: Any) -> Iterator[list[Any]]:
+                for chunk in stream(*args):
+                    for start in range(0, len(chunk), CHUNK):
+                        self.reach("before a chunk of phones")
+                        yield chunk[start : start + CHUNK]
 
-        def watched(phones: object) -> Iterator[list[object]]:
-            for chunk in stream(phones):
-                for start in range(0, len(chunk), CHUNK):
-                    self.reach("before a chunk of phones")
-                    yield chunk[start : start + CHUNK]
+            return in_small_chunks
 
-        _put(recipients, "stream", watched)
+        for module in (messages, recipients):
+            _put(module, "stream", watched(module.stream))
 
 
 def _put(owner: Any, name: str, value: object) -> None:

@@ -11,6 +11,11 @@ from typing import Any
 TEXT = "【云通信】您好"
 
 
+def own_text(phone: str) -> str:
+    """The text of one phone, where each has its own; some have the same."""
+    return f"{TEXT},{phone[-1:]}号客户"
+
+
 @dataclass(frozen=True)
 class HandedIn:
     """What one task instance was given to send to.
@@ -83,6 +88,7 @@ class Try:
     :param draft_lease: how long a half plan holds, in seconds; None for what the code says.
     :param patience: how long to wait for a lock in SQLite, in seconds; None for what the code says.
     :param sabotage: which promise the code is made to break, see `sabotage`.
+    :param has_own_texts: whether each phone gets its own, see `own_text`.
     :param lists_steps: whether it tells every step that it reaches.
     """
 
@@ -100,6 +106,7 @@ class Try:
     cut: Cut | None = None
     full_disk: FullDisk | None = None
     sabotage: str | None = None
+    has_own_texts: bool = False
     lists_steps: bool = False
     environment: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -108,6 +115,7 @@ class Try:
         parts += [f"map index {self.map_index}"] if self.map_index >= 0 else []
         parts += [self.sms_conn_id] if self.sms_conn_id != "sms_default" else []
         parts += [f"lease {self.lease} s"] if self.lease is not None else []
+        parts += ["own texts"] if self.has_own_texts else []
         parts += [str(self.full_disk)] if self.full_disk is not None else []
         return ", ".join(parts)
 

@@ -28,7 +28,7 @@ from airflow_provider_sms.ledger.outbox import Claim, Outbox
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from tests.crash import sabotage
 from tests.crash.steps import Steps
-from tests.crash.tries import FAILED, KILLED, RETRY, SUCCEEDED, TEXT, Cut, Ended, FullDisk, Try
+from tests.crash.tries import FAILED, KILLED, RETRY, SUCCEEDED, TEXT, Cut, Ended, FullDisk, Try, own_text
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _LOOK_EVERY = 0.01
@@ -206,8 +206,7 @@ def _run(attempt: Try, run_began: datetime | None, pipe: int, gate: int | None) 
     sabotage.apply(attempt.sabotage)
     operator = SmsGroupSendOperator(
         task_id="send",
-        phones=list(attempt.phones),
-        content=TEXT,
+        **_handed_in(attempt),
         sms_conn_id=attempt.sms_conn_id,
         batch_size=attempt.batch_size,
         max_in_flight=attempt.max_in_flight,
@@ -227,6 +226,12 @@ def _run(attempt: Try, run_began: datetime | None, pipe: int, gate: int | None) 
         outcome = (RETRY, f"{type(error).__name__}: {error}", None)
     steps.reach("after the last step")
     tell("outcome", json.dumps((*outcome, time.monotonic())))
+
+
+def _handed_in(attempt: Try) -> dict[str, Any]:
+    if attempt.has_own_texts:
+        return {"messages": [(phone, own_text(phone)) for phone in attempt.phones]}
+    return {"phones": list(attempt.phones), "content": TEXT}
 
 
 def _fill_the_disk() -> None:

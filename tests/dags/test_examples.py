@@ -36,6 +36,7 @@ def test_an_example_texts_nobody_by_accident(file: Path) -> None:
 def test_every_example_is_run_here() -> None:
     assert {file.stem for file in FILES} == {
         "example_sms_campaign",
+        "example_sms_bill",
         "example_sms_alarm",
         "example_sms_delivery",  # these two in test_waits.py
         "example_sms_replies",
@@ -78,6 +79,19 @@ def test_the_campaign_with_phones_and_text_of_one_s_own(simulator: Simulator) ->
     assert simulator.accepted()[0]["content"] == conf["content"]
     (fields,) = rendered_fields(run, "send")
     assert fields["content"] == "【云通信】您好,请致电138****0099"
+
+
+def test_the_bills(simulator: Simulator) -> None:
+    run = run_dag(put_dag(EXAMPLES / "example_sms_bill.py"))
+    assert run.state == "success"
+    assert sorted((batch["phones"], batch["content"]) for batch in simulator.accepted()) == [
+        (["13800130061"], "【云通信】王芳您好,您2030-01月账单为128.50元,请及时缴费。"),
+        (["13800130062"], "【云通信】李伟您好,您2030-01月账单为96.00元,请及时缴费。"),
+    ]
+    (fields,) = rendered_fields(run, "send")
+    assert fields["messages"] == "2 messages, first 138****0061"
+    assert run_dag(put_dag(EXAMPLES / "example_sms_bill.py")).state == "success"
+    assert len(simulator.accepted()) == 2  # the month is the campaign, whichever run it is
 
 
 def test_a_campaign_that_the_account_can_not_pay_for_does_not_begin(simulator: Simulator) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Connection
 
-from airflow_provider_sms.gateway.errors import AccountError, CredentialsError, SmsError, TextError
+from airflow_provider_sms.gateway.errors import AccountError, CredentialsError, InputError, SmsError, TextError
 from airflow_provider_sms.get_provider_info import get_provider_info
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.hooks.sms import SmsHook, read_account
@@ -240,3 +240,14 @@ def test_the_older_form_methods_are_made_from_the_same_definition() -> None:
     assert behaviour["relabeling"] == form["ui-field-behaviour"]["relabeling"]
     assert behaviour["hidden_fields"] == form["ui-field-behaviour"]["hidden-fields"]
     assert behaviour["placeholders"] == form["ui-field-behaviour"]["placeholders"]
+
+
+def test_the_hook_sends_personal_texts(simulator: Simulator, connection: Callable[..., None]) -> None:
+    summary = SmsHook().send_group(messages=[(PHONES[0], TEXT), (PHONES[1], f"{TEXT}!")], campaign_key="two")
+    assert {batch["content"]: batch["phones"] for batch in simulator.accepted()} == {
+        TEXT: [PHONES[0]],
+        f"{TEXT}!": [PHONES[1]],
+    }
+    assert summary["accepted"] == 2
+    with pytest.raises(InputError, match="phones, messages: hand in one of them"):
+        SmsHook().send_group(PHONES, TEXT, messages=[])

@@ -20,10 +20,11 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_sms.gateway import client as gateway_client
-from airflow_provider_sms.gateway.errors import PhonesSourceError
-from airflow_provider_sms.ledger import opt_outs
+from airflow_provider_sms.gateway.errors import MessagesSourceError, PhonesSourceError
+from airflow_provider_sms.ledger import opt_outs, views
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+from airflow_provider_sms.messages import MessageFile, MessageQuery
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from airflow_provider_sms.recipients import PhoneFile
 from airflow_provider_sms.sending import CampaignError, Sender
@@ -484,6 +485,84 @@ class TestRendering:
             task.render_template_fields({})
         assert "13800130001" not in caplog.text + str(error.value)
         assert error.value.__cause__ is None
+
+
+class TestPersonalTexts:
+    def operator(self, messages: object, **changes: Any) -> SmsGroupSendOperator:
+        return operator(**{"phones": None, "messages": messages, "content": "【云通信】{name}您好", **changes})
+
+    def test_each_phone_gets_its_own_and_the_task_ids_are_a_list(
+        self, simulator: Simulator, context: Any, ti: TaskInstance
+    ) -> None:
+        rows = [{"phone": phone, "name": name} for phone, name in zip(PHONES, "甲乙甲丙", strict=True)]
+        summary = self.operator(rows).execute(context)
+        sent = {tuple(batch["phones"]): batch["content"] for batch in simulator.accepted()}
+        assert sent == {
+            (PHONES[0], PHONES[2]): "【云通信】甲您好",
+            (PHONES[1],): "【云通信】乙您好",
+            (PHONES[3],): "【云通信】丙您好",
+        }
+        assert ti.pushed[-1] == ("taskId", summary["taskIds"])
+        assert (summary["accepted"], summary["segments"], summary["points"]) == (4, 1, 4)
+
+    def test_a_problem_names_field_and_row_for_good_and_nothing_else(self, simulator: Simulator, context: Any) -> None:
+        with pytest.raises(AirflowFailException, match=r"messages: 'name' is missing in 1 row \(2\)\.") as error:
+            self.operator([{"phone": PHONES[0], "name": "王芳"}, {"phone": PHONES[1]}]).execute(context)
+        assert "王芳" not in str(error.value)
+        assert simulator.accepted() == []
+
+    def test_a_file_that_is_not_there_yet_is_worth_another_try(self, context: Any, tmp_path: Path) -> None:
+        with pytest.raises(MessagesSourceError):
+            self.operator(MessageFile(tmp_path / "late.csv")).execute(context)
+
+    def test_the_signature_of_the_connection(
+        self, simulator: Simulator, connection: Callable[..., None], context: Any
+    ) -> None:
+        connection(extra={"signature": "云通信"})
+        self.operator([(PHONES[0], "您好"), (PHONES[1], "您好【另一家】")], content=None).execute(context)
+        assert sorted(batch["content"] for batch in simulator.accepted()) == ["【云通信】您好", "您好【另一家】"]
+
+    @pytest.mark.parametrize(
+        "given", [{"phones": PHONES, "messages": []}, {}, {"phones": PHONES}], ids=["both", "none", "no text"]
+    )
+    def test_a_wrong_choice_shows_when_the_dag_is_read(self, given: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=r"phones, messages: hand in one of them|content: phones need a text"):
+            SmsGroupSendOperator(task_id="send", **given)
+
+    def test_more_task_ids_than_an_xcom_is_for(
+        self, context: Any, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+    ) -> None:
+        monkeypatch.setattr(views, "MOST_TASK_IDS", 2)
+        rows = [(phone, f"【云通信】{phone[-1]}") for phone in PHONES]
+        summary = self.operator(rows, content=None).execute(context)
+        assert (len(summary["taskIds"]), summary["accepted"]) == (2, 4)
+        assert "holds the first 2 taskIds. Wait for the whole campaign by its name: campaign='dag/run/send'" in logged()
+
+    def test_texts_of_a_list_are_templates_and_fields_are_data(self) -> None:
+        literal: list[Any] = [
+            ("{{ who }}", "{{ who }}"),
+            {"phone": PHONES[0], "content": "{{ who }}", "x": "{{ who }}"},
+        ]
+        task = self.operator(literal, content="{{ who }}{x}")
+        task.render_template_fields({"who": "13800130009"})
+        assert task.messages.value == [  # type: ignore[union-attr]
+            ("{{ who }}", "13800130009"),
+            {"phone": PHONES[0], "content": "13800130009", "x": "{{ who }}"},
+        ]
+        assert str(task.messages) == "2 messages, first a text of 9 characters, 0 of them digits"
+        assert str(task.content) == "138****0009{x}"
+
+    def test_of_a_file_and_a_query(self) -> None:
+        file = MessageFile("{{ who }}.csv", "{{ who }}", "{{ who }}")
+        query = MessageQuery("SELECT {{ who }}", "{{ who }}", {"a": "{{ who }}"}, "{{ who }}")
+        for messages, rendered in (
+            (file, MessageFile("x.csv", "x", "x")),
+            (query, MessageQuery("SELECT x", "x", {"a": "x"}, "x")),
+        ):
+            task = self.operator(messages)
+            task.render_template_fields({"who": "x"})
+            assert task.messages.value == rendered  # type: ignore[union-attr]
+        assert file == MessageFile("{{ who }}.csv", "{{ who }}", "{{ who }}")
 
 
 def test_nothing_is_looked_up_while_a_dag_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from airflow_provider_sms import sources
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
 from airflow_provider_sms.guards import Guards
@@ -22,6 +23,7 @@ from airflow_provider_sms.observing import NO_OBSERVER, Observer
 from airflow_provider_sms.planning import Planner, Try, begin, make_order
 from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import Sender
+from airflow_provider_sms.sources import Source
 
 TEXT = "【云通信】您好"
 PHONES = [f"1380013{number:04d}" for number in range(1, 11)]
@@ -33,7 +35,10 @@ NOON = datetime(2030, 1, 31, 4, 0, tzinfo=UTC)
 
 
 class Platform:
-    """Answers each request with the next of a list, then accepts; keeps what it was sent."""
+    """Answers each request with the next of a list, then accepts; keeps what it was sent.
+
+    `texts` holds the accepted texts of each phone.
+    """
 
     def __init__(self, *answers: object, account: Account = ACCOUNT) -> None:
         self.account = account
@@ -41,6 +46,7 @@ class Platform:
         self.asked = 0
         self.answers = list(answers)
         self.requests: list[tuple[str, ...]] = []
+        self.texts: dict[str, list[str]] = {}
         self.accepted: list[str] = []
         self.send_times: list[datetime | None] = []
         self._lock = threading.Lock()
@@ -63,6 +69,8 @@ class Platform:
             if isinstance(answer, BaseException):
                 raise answer
             self.accepted += phones
+            for phone in phones:
+                self.texts.setdefault(phone, []).append(content)
             number = len(self.requests)
             return answer if isinstance(answer, Acceptance) else Acceptance(f"T{number}", None, 1000 - number)
 
@@ -123,16 +131,21 @@ class Campaigns:
         read: Callable[[], Any] | None = None,
         default_account: Callable[[], str | None] = lambda: None,
         before_sending: Callable[[Sender], None] = lambda sender: None,
+        messages: object = None,
+        template: str | None = None,
         **choices: Any,
     ) -> Report:
-        """One try, from its beginning to its end."""
+        """One try, from its beginning to its end; of personal texts if there are messages."""
         key = key or CampaignKey("", TaskInstanceKey("dag", "run", "send", map_index))
         policy = Policy(**choices)
         begin(self.ledger, key, attempt)
-        order = make_order(platform.account, content, send_time, batch_size, category, policy=policy, guards=guards)
-        planner = Planner(
-            self.ledger, key, order, read or (lambda: [list(phones)]), self.log, policy, now=lambda: self.now
+        source = Source(content, read or (lambda: [list(phones)]))
+        if messages is not None:
+            source = sources.of_messages(messages, template, platform.account.signature)
+        order = make_order(
+            platform.account, source.content, send_time, batch_size, category, policy=policy, guards=guards
         )
+        planner = Planner(self.ledger, key, order, source.read, self.log, policy, source.form, now=lambda: self.now)
         sender = Sender(
             self.ledger,
             platform,  # type: ignore[arg-type]

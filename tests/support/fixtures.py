@@ -22,6 +22,7 @@ from tests.support.simulator import Simulator
 
 APP_KEY = "FAKE-APP-KEY-5d41402a"
 SetConnection = Callable[..., None]
+Database = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +51,31 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
 
     return set_connection
+
+
+def sqlite(path: Path, factory: Any = sqlite3.Connection) -> Callable[[], sqlite3.Connection]:
+    """Makes connections to a SQLite file, for `database`."""
+    return lambda: sqlite3.connect(path, factory=factory)
+
+
+@pytest.fixture
+def database(set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """The connection `warehouse` leads to a hook whose database connections are made by a function."""
+    from airflow.providers.common.compat.sdk import BaseHook
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    def database(connect: Callable[[], Any], conn_type: str = "sqlite") -> None:
+        class Hook(DbApiHook):
+            conn_name_attr = "warehouse_conn_id"
+
+            def get_conn(self) -> Any:
+                return connect()
+
+        set_connection("warehouse", conn_type=conn_type)
+        kind = type(BaseHook.get_connection("warehouse"))
+        monkeypatch.setattr(kind, "get_hook", lambda self: Hook(self.conn_id))
+
+    return database
 
 
 @pytest.fixture(scope="session")
