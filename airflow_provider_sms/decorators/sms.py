@@ -73,10 +73,12 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
             python_callable=python_callable,
             op_args=op_args,
             op_kwargs=op_kwargs,
-            phones=phones,
-            content=content,
+            # The operator looks whether they are there; the function says them later.
+            phones="" if phones is None and "messages" not in kwargs else phones,
+            content="" if content is None else content,
             **kwargs,
         )
+        self.phones, self.content = phones, content
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Call the function, and send what it says; the return value is the operator's summary.
