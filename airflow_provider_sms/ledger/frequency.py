@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.ledger.database import Ledger, naive
@@ -22,6 +22,10 @@ from airflow_provider_sms.ledger.schema import texted_table
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+# From so many chunks on it pays to count everybody at once, up to so many notes: some seconds, and some 30 MB.
+MANY_CHUNKS = 5
+COUNTED_AT_ONCE = 5_000_000
+READ_AT_ONCE = 300_000
 _AT_ONCE = 10_000
 _IDS_AT_ONCE = 500
 
@@ -153,7 +157,8 @@ def forget(connection: Connection, batch_ids: Iterable[int]) -> None:
 class Lookup:
     """A cap as a plan of any length asks about it: chunk by chunk.
 
-    What is sent meanwhile is found when a batch is claimed.
+    Who has many chunks has all that was noted counted once, unless that is too much. What is sent meanwhile is found
+    when a batch is claimed.
 
     :param when: the texts' time, aware.
     """
@@ -163,8 +168,30 @@ class Lookup:
         self._scope = scope
         self._cap = cap
         self._when = naive(when)
+        self._chunks = 0
+        self._all: frozenset[str] | None = None
 
     def among(self, phones: Collection[str]) -> Set[str]:
         """Find which of a chunk have got enough."""
+        self._chunks += 1
+        if self._all is not None:
+            return self._all.intersection(phones)
         with self._ledger.reading() as connection:
+            if self._chunks == MANY_CHUNKS:
+                self._all = self._count_all(connection)
+            if self._all is not None:
+                return self._all.intersection(phones)
             return reached(connection, self._scope, phones, self._cap, self._when)
+
+    def _count_all(self, connection: Connection) -> frozenset[str] | None:
+        """All who have got enough, in one walk along the key; None if it is too long, or there are too many."""
+        table, cap = texted_table, self._cap
+        in_scope = table.c.scope == self._scope
+        walk = select(table.c.phone).where(in_scope).limit(COUNTED_AT_ONCE + 1).subquery()
+        if connection.execute(select(func.count()).select_from(walk)).scalar_one() > COUNTED_AT_ONCE:
+            return None
+        is_near = (table.c.texted_at > self._when - cap.per) & (table.c.texted_at < self._when + cap.per)
+        query = select(table.c.phone).where(in_scope, is_near).group_by(table.c.phone)
+        query = query.having(func.count() >= cap.texts).limit(READ_AT_ONCE + 1)
+        found = frozenset(connection.execute(query).scalars())
+        return found if len(found) <= READ_AT_ONCE else None

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 
 from airflow_provider_sms.gateway.errors import AnswerLostError, BalanceTooLowError
 from airflow_provider_sms.guards import Guards
-from airflow_provider_sms.ledger import upkeep, verdicts
+from airflow_provider_sms.ledger import frequency, upkeep, verdicts
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import texted_table
@@ -129,6 +129,21 @@ def test_what_another_campaign_has_sent_since_the_plan_is_found_at_the_claim(
     assert (platform.accepted, report.excluded) == (PHONES[3:], {REASON: 3})
     # Once planned and left out, they are not taken for new ones by the next try.
     assert send("second", platform=platform) == report
+
+
+@pytest.mark.parametrize("limit", ["MANY_CHUNKS", "COUNTED_AT_ONCE", "READ_AT_ONCE"])
+def test_a_long_plan_finds_the_same(
+    send: Callable[..., Any], campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """Whether all that was noted is counted at once, or is too much for that."""
+    monkeypatch.setattr(frequency, "MANY_CHUNKS", 2)
+    monkeypatch.setattr(frequency, limit, 2)
+    send("spring", PHONES[:6])
+    send("summer", PHONES[2:6], guards=capped(2))
+    chunks = [PHONES[at : at + 2] for at in range(0, 10, 2)]
+    platform = Platform()
+    assert send("autumn", read=lambda: chunks, guards=capped(2), platform=platform).excluded == {REASON: 4}
+    assert platform.accepted == [*PHONES[:2], *PHONES[6:]]
 
 
 def test_while_nothing_has_left_another_cap_plans_anew(send: Callable[..., Any]) -> None:
