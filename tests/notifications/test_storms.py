@@ -109,6 +109,7 @@ def in_processes(step: Callable[..., None], *arguments: tuple[Any, ...]) -> None
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
+@pytest.mark.once
 def test_a_storm_in_processes_on_postgresql(simulator: Simulator, postgresql_ledger: str) -> None:
     part = FAILURES // 4
     in_processes(fail_many, *((first, part) for first in range(0, FAILURES, part)))
