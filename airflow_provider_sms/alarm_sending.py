@@ -152,7 +152,8 @@ class AlarmSender:
             send_share(ledger, self._hook, client, namespace, share, content, self._log)
         except LedgerError as error:
             if client.has_left:
-                return error
+                self._log.warning("%s The alarm has left; what became of it the next flush finds out.", error)
+                return None
             self._log.warning("%s The alarm is sent without the ledger.", error)
             problem = self._post(list(share.phones), content)
             self._note_sent(ledger, share, problem)

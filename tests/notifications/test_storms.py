@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_sms import alarm_sending
+from airflow_provider_sms import alarm_campaigns, alarm_sending, sending
 from airflow_provider_sms.gateway import texts
 from airflow_provider_sms.ledger import versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.notifications.sms import SmsNotifier
 from airflow_provider_sms.operators.sms import SmsAlarmFlushOperator
 from tests.support.databases import PostgreSQL
@@ -200,6 +201,35 @@ def test_what_was_sent_with_the_ledger_is_not_sent_again_when_it_goes_away(
     # And the other way round.
     fail(2)
     assert len(simulator.accepted()) == 2
+
+
+def away(*_: Any, **__: Any) -> None:
+    raise LedgerUnreachableError("The ledger is away.")
+
+
+def test_a_ledger_that_goes_away_before_the_text_leaves_is_done_without(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    with monkeypatch.context() as gone:
+        gone.setattr(alarm_campaigns, "begin", away)
+        fail(1)
+    assert len(simulator.accepted()) == 1
+    assert "The alarm is sent without the ledger." in logged()
+    # It is back, and knows that there is nothing more to send.
+    fail(1)
+    assert len(simulator.accepted()) == 1
+
+
+def test_one_that_goes_away_after_that_is_no_reason_to_send_again(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    with monkeypatch.context() as gone:
+        gone.setattr(sending.views, "report_of_what_stands", away)
+        gone.setattr(alarm_campaigns, "_settle", away)
+        fail(1)
+    assert "The alarm has left" in logged()
+    fail(1)
+    assert len(simulator.accepted()) == 1
 
 
 def test_what_failed_without_the_ledger_may_be_tried_again(
