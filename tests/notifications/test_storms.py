@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_sms import alarm_campaigns, alarm_sending, sending
+from airflow_provider_sms import alarm_campaigns, alarm_ledger, alarm_sending, sending
 from airflow_provider_sms.gateway import texts
 from airflow_provider_sms.ledger import versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
@@ -168,8 +168,8 @@ def frozen(postgresql_ledger: str, postgresql_server: PostgreSQL) -> Iterator[No
 def test_a_ledger_that_hangs_is_not_waited_for(
     simulator: Simulator, frozen: None, impatient: None, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
 ) -> None:
-    limits = alarm_sending.LIMITS
-    monkeypatch.setattr(alarm_sending, "LIMITS", type(limits)(connect=2, lock=1.0, statement=1.0, silence=2))
+    limits = alarm_ledger.LIMITS
+    monkeypatch.setattr(alarm_ledger, "LIMITS", type(limits)(connect=2, lock=1.0, statement=1.0, silence=2))
     done = threading.Thread(target=fail, args=(1,), daemon=True)
     done.start()
     done.join(30)
@@ -184,7 +184,7 @@ def test_whatever_the_ledger_raises_the_alarm_goes_out(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("13800130001")
 
-    monkeypatch.setattr(alarm_sending.opening, "open_ledger", broken)
+    monkeypatch.setattr(alarm_ledger.opening, "open_ledger", broken)
     fail(1)
     assert len(simulator.accepted()) == 1
     assert "(RuntimeError)" in logged()
