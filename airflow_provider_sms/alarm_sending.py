@@ -9,17 +9,17 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_sms import opening, retention, settings
+from airflow_provider_sms import retention, settings
 from airflow_provider_sms.alarm_campaigns import WatchedClient, send_share
+from airflow_provider_sms.alarm_ledger import KEPT
 from airflow_provider_sms.alarm_memory import MEMORY
 from airflow_provider_sms.gateway import texts
 from airflow_provider_sms.gateway.errors import InDoubtError, PhoneRefusedError, SmsError, UnsentError
 from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
-from airflow_provider_sms.ledger.database import Ledger, Limits
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerBusyError, LedgerError, LedgerUnreachableError
 from airflow_provider_sms.sending import CampaignError
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.hooks.sms import SmsHook
     from airflow_provider_sms.planning import Log
-
-LIMITS = Limits(connect=5, lock=15.0, statement=15.0, silence=15, transaction=20.0)
-"""An alarm does not wait long for a ledger that hangs; five hundred at once may have to wait for each other."""
 
 PATIENCE = 10.0
 """Seconds for which a ledger that is away is asked again."""
@@ -97,36 +94,35 @@ class AlarmSender:
         except Exception as error:  # noqa: BLE001 - the alarm about a broken ledger must not need it
             self._send_directly(message, error)
             return
-        with closing(ledger):
-            if taken.held:
-                self._log.warning(
-                    "Held back: %d of %d phones have had %d texts within %s. Their next text counts this alarm, or "
-                    "SmsAlarmFlushOperator tells of it.",
-                    taken.held,
-                    len(message.phones),
-                    message.limit,
-                    message.window,
-                )
-            elif not taken.shares:
-                self._log.info("This alarm was handed in before; nothing is left to send.")
-            ends = [self._send_share(ledger, namespace, share, message) for share in taken.shares]
-            failures = [end for end in ends if end is not None]
-            if message.key is not None and not failures:
-                MEMORY.note(message.key)
-            if taken.is_new and taken.shares:
-                self._tidy(ledger)
+        if taken.held:
+            self._log.warning(
+                "Held back: %d of %d phones have had %d texts within %s. Their next text counts this alarm, or "
+                "SmsAlarmFlushOperator tells of it.",
+                taken.held,
+                len(message.phones),
+                message.limit,
+                message.window,
+            )
+        elif not taken.shares:
+            self._log.info("This alarm was handed in before; nothing is left to send.")
+        ends = [self._send_share(ledger, namespace, share, message) for share in taken.shares]
+        failures = [end for end in ends if end is not None]
+        if message.key is not None and not failures:
+            MEMORY.note(message.key)
+        if taken.is_new and taken.shares:
+            self._tidy(ledger)
         if failures:
             raise failures[0]
 
     def _take(self, message: Message) -> tuple[str, Ledger, Taken]:
         namespace = settings.namespace()
         content = message.write(0)
-        ledger = opening.open_ledger(self._log, limits=LIMITS)
+        ledger = KEPT.open(self._log)
         try:
             alarm = Alarm(message.key or message.name, namespace, message.name, content)
             return namespace, ledger, Alarms(ledger).take(alarm, message.phones, message.limit, message.window)
         except BaseException:
-            ledger.close()
+            KEPT.discard(ledger)
             raise
 
     def _patiently(self, step: Callable[[], T]) -> T:
@@ -152,7 +148,8 @@ class AlarmSender:
             send_share(ledger, self._hook, client, namespace, share, content, self._log)
         except LedgerError as error:
             if client.has_left:
-                return error
+                self._log.warning("%s The alarm has left; what became of it the next flush finds out.", error)
+                return None
             self._log.warning("%s The alarm is sent without the ledger.", error)
             problem = self._post(list(share.phones), content)
             self._note_sent(ledger, share, problem)

@@ -117,11 +117,12 @@ class Alarms:
 
     def _take(self, alarm: Alarm, ordered: Sequence[str], limit: int, window: timedelta) -> Taken:
         with self._ledger.writing() as connection:
+            # First of all: MySQL's inserts of one key lock each other out if the first of them is taken back.
+            if _pass_gates(connection, ordered) < len(ordered):
+                raise _NoGateError
             alarm_id = self._enter(connection, alarm, AlarmKind.ALARM)
             if alarm_id is None:
                 return Taken(False, self._unfinished(connection, alarm_table.c.key_hash == alarm.key_hash))
-            if _pass_gates(connection, ordered) < len(ordered):
-                raise _NoGateError
             now = self._ledger.now(connection)
             free = self._with_a_place(connection, ordered, limit, now - window)
             others = _told(connection, alarm_id, alarm.namespace, free)

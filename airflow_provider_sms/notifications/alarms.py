@@ -5,6 +5,7 @@ Airflow calls back with a task instance, with a run and a reason, or, for a dead
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,10 @@ from airflow_provider_sms.gateway import cutting, times
 
 # What Airflow 2's `dag.test()` says of a task that begins.
 _NOT_EVEN_RUNNING = {"scheduled", "queued", "restarting"}
+
+
+# What Airflow 2's links say besides, and what makes them too long for a text.
+_NOT_NEEDED = re.compile("&(base_date=[^&]*|map_index=-1)(?=&|$)")
 
 
 def read(context: Any, event: str | None = None) -> Event:
@@ -103,7 +108,7 @@ def _link(ti: Any, dag_id: str, run_id: str) -> str:
 
 def _log_url(ti: Any) -> str:
     try:
-        return cutting.made_safe(ti.log_url or "")
+        return _NOT_NEEDED.sub("", cutting.made_safe(ti.log_url or ""))
     except Exception:  # noqa: BLE001 - half a task instance, as a callback may come with, may lack what this needs
         return ""
 

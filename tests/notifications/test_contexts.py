@@ -76,7 +76,9 @@ def test_a_run(context: dict[str, Any], kind: str) -> None:
 
 
 def test_a_run_of_an_older_airflow_has_its_page_elsewhere() -> None:
-    ti = instance(log_url="https://airflow.example/dags/etl/grid?dag_run_id=run&task_id=load&tab=logs")
+    page = "https://airflow.example/dags/etl/grid?dag_run_id=run&task_id=load"
+    ti = instance(log_url=f"{page}&map_index=-1&base_date=2030-01-31T20%3A05%3A00%2B0000&tab=logs")
+    assert read({"ti": ti}).link == f"{page}&tab=logs"
     event = read({"reason": "task_failure", "ti": ti, "dag_run": RUN})
     assert event.link == "https://airflow.example/dags/etl/grid?dag_run_id=run"
 

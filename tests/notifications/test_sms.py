@@ -311,8 +311,11 @@ def test_the_loop_is_free_while_the_platform_is_slow(simulator: Simulator, pulse
 
 
 def test_on_a_loop_it_fails_nobody_either(simulator: Simulator, logged: Callable[[], str]) -> None:
+    one = notifier(phones="12345")
+    one.context = happened()  # type: ignore[assignment]
+
     async def main() -> None:
-        await SmsNotifier(phones="12345", context=happened())
+        await one
 
     asyncio.run(main())
     assert "none of 1 is a mainland mobile" in logged()

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_sms import alarm_sending
+from airflow_provider_sms import alarm_campaigns, alarm_ledger, alarm_sending, sending
 from airflow_provider_sms.gateway import texts
 from airflow_provider_sms.ledger import versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
+from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.notifications.sms import SmsNotifier
 from airflow_provider_sms.operators.sms import SmsAlarmFlushOperator
 from tests.support.databases import PostgreSQL
@@ -109,6 +110,7 @@ def in_processes(step: Callable[..., None], *arguments: tuple[Any, ...]) -> None
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
+@pytest.mark.once
 def test_a_storm_in_processes_on_postgresql(simulator: Simulator, postgresql_ledger: str) -> None:
     part = FAILURES // 4
     in_processes(fail_many, *((first, part) for first in range(0, FAILURES, part)))
@@ -166,8 +168,8 @@ def frozen(postgresql_ledger: str, postgresql_server: PostgreSQL) -> Iterator[No
 def test_a_ledger_that_hangs_is_not_waited_for(
     simulator: Simulator, frozen: None, impatient: None, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
 ) -> None:
-    limits = alarm_sending.LIMITS
-    monkeypatch.setattr(alarm_sending, "LIMITS", type(limits)(connect=2, lock=1.0, statement=1.0, silence=2))
+    limits = alarm_ledger.LIMITS
+    monkeypatch.setattr(alarm_ledger, "LIMITS", type(limits)(connect=2, lock=1.0, statement=1.0, silence=2))
     done = threading.Thread(target=fail, args=(1,), daemon=True)
     done.start()
     done.join(30)
@@ -182,7 +184,7 @@ def test_whatever_the_ledger_raises_the_alarm_goes_out(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("13800130001")
 
-    monkeypatch.setattr(alarm_sending.opening, "open_ledger", broken)
+    monkeypatch.setattr(alarm_ledger.opening, "open_ledger", broken)
     fail(1)
     assert len(simulator.accepted()) == 1
     assert "(RuntimeError)" in logged()
@@ -199,6 +201,35 @@ def test_what_was_sent_with_the_ledger_is_not_sent_again_when_it_goes_away(
     # And the other way round.
     fail(2)
     assert len(simulator.accepted()) == 2
+
+
+def away(*_: Any, **__: Any) -> None:
+    raise LedgerUnreachableError("The ledger is away.")
+
+
+def test_a_ledger_that_goes_away_before_the_text_leaves_is_done_without(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    with monkeypatch.context() as gone:
+        gone.setattr(alarm_campaigns, "begin", away)
+        fail(1)
+    assert len(simulator.accepted()) == 1
+    assert "The alarm is sent without the ledger." in logged()
+    # It is back, and knows that there is nothing more to send.
+    fail(1)
+    assert len(simulator.accepted()) == 1
+
+
+def test_one_that_goes_away_after_that_is_no_reason_to_send_again(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    with monkeypatch.context() as gone:
+        gone.setattr(sending.views, "report_of_what_stands", away)
+        gone.setattr(alarm_campaigns, "_settle", away)
+        fail(1)
+    assert "The alarm has left" in logged()
+    fail(1)
+    assert len(simulator.accepted()) == 1
 
 
 def test_what_failed_without_the_ledger_may_be_tried_again(
