@@ -30,6 +30,7 @@ from sqlalchemy.engine import make_url
 from airflow_provider_sms import recipients
 from airflow_provider_sms.gateway.errors import PhonesError
 from airflow_provider_sms.gateway.phones import Sieve, read
+from airflow_provider_sms.messages import MessageFile, MessageQuery
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from airflow_provider_sms.recipients import PhoneFile, PhoneQuery, PhonesSourceError, rendered, shown, stream
 from tests.support.fixtures import Database, SetConnection, TaskInstance, sqlite
@@ -823,6 +824,13 @@ class TestTemplates:
         assert rendered(["{{ ds }}"], lambda value: task.render_template(value, CONTEXT)) == ["2024-05-01"]  # type: ignore[arg-type]
 
 
+def own_texts() -> dict[str, Any]:
+    return {
+        "rows_file": MessageFile("s3://bucket/{{ ds }}.csv", "手机"),
+        "rows_query": MessageQuery("SELECT '13800130001' AS phone", "bills"),
+    }
+
+
 def serialized() -> dict[str, Any]:
     """A DAG as Airflow stores it, parsed anew."""
     try:
@@ -832,10 +840,12 @@ def serialized() -> dict[str, Any]:
     with DAG("sources", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC)) as dag:
         for name, phones in sources().items():
             operator(task_id=name, phones=phones)
+        for name, messages in own_texts().items():
+            operator(task_id=name, phones=None, messages=messages)
         mapped = SmsGroupSendOperator.partial(task_id="mapped", content="【云通信】您好")
         mapped.expand(phones=[*sources().values(), PhoneQuery("SELECT '13800130001'", "warehouse")])
     stored: dict[str, Any] = json.loads(json.dumps(DagSerialization.to_dict(dag)))
-    assert DagSerialization.from_dict(stored).task_ids == ["file", "query", "mapped"]
+    assert DagSerialization.from_dict(stored).task_ids == ["file", "query", *own_texts(), "mapped"]
     return stored
 
 
@@ -847,7 +857,8 @@ class TestSerializedDag:
         text = json.dumps(serialized())
         assert text.count("file s3://bucket/{{ ds }}.csv, column {{ column }}") == 2
         assert text.count("query on {{ conn }}") == 2
-        assert text.count("query on warehouse") == 1
+        assert text.count("query on warehouse") == text.count("query on bills") == 1
+        assert "column 手机" in json.dumps(serialized(), ensure_ascii=False)
         assert "SELECT" not in text
         assert "13800130001" not in text
 
