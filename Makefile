@@ -14,7 +14,7 @@ PYTHON_IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live crash hostile lint format airflow docs docs-serve test-matrix bench-imports bench-others bench-campaign bench-receiver bench-waiting \
+.PHONY: help demo test test-live crash hostile lint format airflow docs docs-serve test-matrix matrix-environments bench-imports bench-others bench-campaign bench-receiver bench-waiting \
 	bench-deliveries bench-guards bench-personal locks clean python
 
 help: ## show this list
@@ -58,6 +58,9 @@ hostile: $(VENV)/ready ## kill and attack the receiver (KILLS=100 REQUESTS=10000
 
 test-matrix: $(VENV)/ready ## run the tests on every supported Airflow (MINORS="2.11 3.3" for some of them)
 	@$(RUN) -m scripts.matrix $(MINORS)
+
+matrix-environments: $(VENV)/ready ## install what test-matrix runs in, and run nothing (MINORS="2.11 3.3")
+	@$(RUN) -m scripts.matrix --environments $(MINORS)
 
 bench-imports: .bench/ready ## measure what importing the provider costs a DAG file, beside other providers
 	@.bench/bin/python -m benchmarks.import_cost $(ARGS)

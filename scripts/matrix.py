@@ -74,10 +74,9 @@ def run_minor(minor: str, wheel: Path) -> Result:
     lock = LOCKS / f"airflow-{minor}.txt"
     airflow = _pinned("apache-airflow", lock)
     print(f"\n=== Airflow {airflow}", flush=True)
-    newest = _NEWEST_PYTHON.get(minor, sys.version_info)
-    if sys.version_info[:2] > newest[:2]:
-        return Result(minor, airflow, f"left out: Python > {newest[0]}.{newest[1]}", good=True)
-    environment = Environment(MATRIX / minor, lock)
+    if reason := _why_left_out(minor):
+        return Result(minor, airflow, f"left out: {reason}", good=True)
+    environment = _environment(minor)
     try:
         environment.make()
         environment.install_wheel(wheel)
@@ -89,6 +88,28 @@ def run_minor(minor: str, wheel: Path) -> Result:
     complaints = {"imports fail": not imported, "tests fail": status != 0, "no test ran": not counts.passed}
     verdict = ", ".join(text for text, is_so in complaints.items() if is_so)
     return Result(minor, airflow, verdict or "ok", not verdict, counts, time.monotonic() - started)
+
+
+def make_environments(minors: Sequence[str]) -> int:
+    """Make what the tests of these minors run in, and run nothing; an exit status."""
+    for minor in minors:
+        if _why_left_out(minor):
+            continue
+        try:
+            _environment(minor).make()
+        except EnvironmentFailed as failure:
+            print(failure, file=sys.stderr, flush=True)
+            return 1
+    return 0
+
+
+def _environment(minor: str) -> Environment:
+    return Environment(MATRIX / minor, LOCKS / f"airflow-{minor}.txt")
+
+
+def _why_left_out(minor: str) -> str:
+    newest = _NEWEST_PYTHON.get(minor, sys.version_info)
+    return f"Python > {newest[0]}.{newest[1]}" if sys.version_info[:2] > newest[:2] else ""
 
 
 def _imports(environment: Environment) -> bool:
@@ -172,7 +193,9 @@ def main() -> int:
     minors = all_minors()
     parser = argparse.ArgumentParser(prog="make test-matrix", description=__doc__.splitlines()[0])
     parser.add_argument("minors", nargs="*", metavar="MINOR", help=f"of {', '.join(minors)} (default: all)")
-    chosen = parser.parse_args().minors or minors
+    parser.add_argument("--environments", action="store_true", help="only make the environments")
+    arguments = parser.parse_args()
+    chosen = arguments.minors or minors
     if unknown := [each for each in chosen if each not in minors]:
         print(
             f"There is no lock for Airflow {', '.join(unknown)}; there are {', '.join(minors)}.",
@@ -180,6 +203,8 @@ def main() -> int:
         )
         return 2
     try:
+        if arguments.environments:
+            return make_environments(chosen)
         with tempfile.TemporaryDirectory(prefix="airflow-sms-") as folder:
             wheel = build_wheel(Path(folder))
             results = [run_minor(each, wheel) for each in chosen]
