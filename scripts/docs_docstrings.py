@@ -32,26 +32,27 @@ class AsReadersWantIt(griffe.Extension):
 
         :param pkg: the provider's package.
         """
-        for function in _functions(pkg):
-            for parameter in function.parameters:
-                parameter.default = _value(function, parameter.default)
+        for found in _all(pkg):
+            if found.is_function:
+                for parameter in found.parameters:
+                    parameter.default = _value(found, parameter.default)
+            elif found.is_attribute and found.parent.is_class:
+                # A dataclass's field.
+                found.value = _value(found, found.value)
 
 
 def _fenced(found: re.Match[str]) -> str:
     return f"```{found[1]}\n{textwrap.dedent(found[2]).strip()}\n```\n\n"
 
 
-def _functions(found: Any) -> Iterator[Any]:
+def _all(found: Any) -> Iterator[Any]:
     for member in found.members.values():
-        if member.is_alias:
-            continue
-        if member.is_function:
+        if not member.is_alias:
             yield member
-        elif member.is_class or member.is_module:
-            yield from _functions(member)
+            yield from _all(member)
 
 
-def _value(function: Any, default: Any) -> Any:
+def _value(place: Any, default: Any) -> Any:
     if str(default).startswith("conf.getboolean("):
         # Airflow's own option, and its default.
         return "False"
@@ -59,7 +60,9 @@ def _value(function: Any, default: Any) -> Any:
     if name is None:
         return default
     try:
-        named = function.modules_collection[f"{function.resolve(name[1])}{name[2]}"]
+        # A default may also name what stands in the class.
+        path = f"{place.parent.path}.{name[1]}" if name[1] in place.parent.members else place.resolve(name[1])
+        named = place.modules_collection[path + name[2]]
     except (griffe.GriffeError, KeyError):
         # Of another package.
         return default

@@ -23,7 +23,7 @@ from scripts import docs_chinese
 _MARKER = re.compile(r"^<!-- (help|options|fields)(?:: (.+?))? -->$", re.MULTILINE)
 # What a page loads, not what it links to.
 _LOADED = re.compile(r"<(?:link|script|img|iframe)\b[^>]*?(?:href|src)=[\"']?(?:https?:)?//[^>]*>")
-_COLUMNS = "100"
+_COLUMNS = "80"
 
 
 def on_startup(**_: Any) -> None:
