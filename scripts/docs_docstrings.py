@@ -28,11 +28,15 @@ class AsReadersWantIt(griffe.Extension):
             obj.docstring.value = _EXAMPLE.sub(_fenced, obj.docstring.value + "\n")
 
     def on_package(self, *, pkg: Any, **_: Any) -> None:
-        """Put values in the place of names, such as `"fail"` for `OnInDoubt.FAIL.value`.
+        """Put values in the place of names, such as `"fail"` for `OnInDoubt.FAIL.value`, and arguments where they go.
 
         :param pkg: the provider's package.
         """
-        for found in _all(pkg):
+        everything = list(_all(pkg))
+        for found in everything:
+            if found.is_class and "__init__" in found.members:
+                _take_over(found)
+        for found in everything:
             if found.is_function:
                 for parameter in found.parameters:
                     parameter.default = _value(found, parameter.default)
@@ -50,6 +54,24 @@ def _all(found: Any) -> Iterator[Any]:
         if not member.is_alias:
             yield member
             yield from _all(member)
+
+
+def _take_over(found: Any) -> None:
+    """Show the arguments that a class hands on to ours that it comes from."""
+    own = found.members["__init__"]
+    handed_on = [each for each in own.parameters if each.kind is griffe.ParameterKind.var_keyword]
+    if not handed_on:
+        return
+    parameters = {each.name: each for each in own.parameters if each not in handed_on}
+    for base in found.mro():
+        if "__init__" in base.members:
+            named = (
+                each for each in base.members["__init__"].parameters if each.kind is griffe.ParameterKind.keyword_only
+            )
+            parameters = {**{each.name: each for each in named}, **parameters}
+    first = [each for each in parameters.values() if each.kind is not griffe.ParameterKind.keyword_only]
+    rest = [each for each in parameters.values() if each not in first]
+    own.parameters = griffe.Parameters(*first, *rest, *handed_on)
 
 
 def _value(place: Any, default: Any) -> Any:

@@ -22,6 +22,7 @@ from airflow_provider_sms.get_provider_info import get_provider_info
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.deliveries import Deliveries
 from airflow_provider_sms.ledger.schema import metadata
+from benchmarks import other_providers
 from scripts import docs_chinese, docs_site
 from tests.support import docs
 from tests.support.airflow import ROOT
@@ -147,6 +148,7 @@ def test_both_languages_have_the_same_pages_and_the_navigation_leads_to_all_of_t
     english, chinese = (docs.names(language) for language in LANGUAGES)
     assert english == chinese
     assert sorted(docs.navigation(docs.site()["nav"])) == english
+    assert list(DOCS.glob("*.md")) == []
 
 
 @pytest.mark.parametrize("name", docs.names("en"))
@@ -257,6 +259,17 @@ class TestReference:
         text = (DOCS / language / "explanation" / "reliability.md").read_text()
         for message in _REFUSALS:
             assert re.split("[,,]", message)[0] in text
+
+    def test_what_other_providers_do_is_as_it_was_measured(self, language: str) -> None:
+        english, here = (
+            (DOCS / each / "explanation" / "reliability.md").read_text().partition(other_providers.BEGIN)[2]
+            for each in ("en", language)
+        )
+        measured = english.partition(other_providers.END)[0]
+        if language == "zh":
+            measured = other_providers.in_chinese(measured)
+        assert measured.count("\n| ") == 16
+        assert here.startswith(measured)
 
     def test_the_summary_of_deliveries_has_the_keys_that_the_code_gives(self, language: str) -> None:
         page = DOCS / language / "howto" / "delivery.md"
