@@ -40,7 +40,7 @@ airflow: $(VENV)/ready ## open Airflow's user interface on this machine, simulat
 	@$(RUN) -m scripts.airflow_ui $(if $(PORT),--port $(PORT))
 
 docs: .docs/ready ## build the docs, English and Chinese, into .docs/site
-	@NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs --quiet build --strict
+	@NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs build --strict
 	@echo "Open .docs/site/index.html, or run make docs-serve, which has the search too."
 
 docs-serve: .docs/ready ## show the docs on this machine, built anew at every change (PORT=8000)

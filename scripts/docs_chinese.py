@@ -19,10 +19,10 @@ _CHINESE = r"\u3000-\u303f\u4e00-\u9fff\uff00-\uffef\u201c\u201d"
 _LINE_END = re.compile(rf"(?<=[{_CHINESE}])\n *(?=[{_CHINESE}])")
 _MARK = re.compile(
     rf"(?<=[{_CHINESE}])[,:;?!]|[,:;?!](?=[{_CHINESE}{_PLACE}])|(?<=[{_PLACE})*])[,:;?!](?! )"
-    r"|(?<=[A-Za-z])[,;](?=[A-Za-z])"
+    r"|(?<=[A-Za-z]),(?=[A-Za-z])|;(?=\S)"
 )
 # Before one in English there is a blank.
-_PARENTHESES = re.compile(rf"(?:(?<=[^\s|>*])|(?<=[{_CHINESE}])\n *)\(([^()\n]*(?:\n[^()\n]+)*)\)")
+_PARENTHESES = re.compile(rf"(?:(?<=[^\s|>*])|(?<=[{_CHINESE}{_PLACE}])\n *)\(([^()\n]*(?:\n[^()\n]+)*)\)")
 _OPEN, _CLOSE = "\uff08", "\uff09"
 _WIDE = {ord(mark): ord(mark) + 0xFEE0 for mark in ",:;?!"}
 # What mkdocstrings writes around docstrings.

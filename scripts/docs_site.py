@@ -23,11 +23,14 @@ from scripts import docs_chinese
 _MARKER = re.compile(r"^<!-- (help|options|fields)(?:: (.+?))? -->$", re.MULTILINE)
 # What a page loads, not what it links to.
 _LOADED = re.compile(r"<(?:link|script|img|iframe)\b[^>]*?(?:href|src)=[\"']?(?:https?:)?//[^>]*>")
-_COLUMNS = "100"
+_COLUMNS = "80"
 
 
-def on_startup(**_: Any) -> None:
-    """Have what cuts Chinese into words say nothing, and keep its dictionary where `make` keeps the rest."""
+def on_startup(command: str, **_: Any) -> None:
+    """Say nothing but warnings, and keep the dictionary that cuts Chinese into words where `make` keeps the rest."""
+    if command == "build":
+        # `--quiet` would hide the warnings, too, and not fail because of them.
+        logging.getLogger("mkdocs").setLevel(logging.WARNING)
     import jieba
 
     jieba.setLogLevel(logging.WARNING)

@@ -120,9 +120,13 @@ def test_the_sdist_holds_what_make_needs(built: Built) -> None:
         "pyproject.toml",
         "locks/airflow-3.3.txt",
         "scripts/demo.py",
+        "mkdocs.yml",
+        "locks/docs.txt",
+        "docs/en/index.md",
+        "docs/zh/index.md",
     }
     assert needed <= names
-    assert not [name for name in names if name.startswith((".venv", ".matrix", ".demo", ".git/", ".ci"))]
+    assert not [name for name in names if name.startswith((".venv", ".matrix", ".demo", ".docs", ".git/", ".ci"))]
     assert not [name for name in names if name.endswith((".pyc", ".db", ".log"))]
 
 
