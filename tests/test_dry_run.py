@@ -104,6 +104,7 @@ class TestTheOperator:
             "phones": 4,
             "batches": 2,
             "units": 19,
+            "texts": None,
             "first": "138****0001",
             "sendTime": None,
             "goesOut": "at once",

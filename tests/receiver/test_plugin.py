@@ -42,23 +42,23 @@ def test_mounting_it_imports_no_database_and_reads_no_settings(tmp_path: Path) -
 
 
 def test_loading_it_takes_no_time(tmp_path: Path) -> None:
+    # The best of a few: what other processes take is not the plugin's.
     program = f"""if True:
         {LOADED}
-        import time
-        begun = time.perf_counter()
-        import airflow_provider_sms.receiver.plugin as it
-        it.SmsPlugin()
-        print(time.perf_counter() - begun)
+        import os, time
+        for _ in range(5):
+            if not os.fork():
+                begun = time.perf_counter()
+                import airflow_provider_sms.receiver.plugin as it
+                it.SmsPlugin()
+                print(time.perf_counter() - begun, flush=True)
+                os._exit(0)
+            assert os.wait()[1] == 0
     """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-    def seconds() -> float:
-        command = [sys.executable, "-c", program]
-        done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=120, check=True)
-        return float(done.stdout.splitlines()[-1])
-
-    # The best of a few: what other processes take is not the plugin's.
-    assert min(seconds() for _ in range(3)) < 0.020
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=120, check=True)
+    assert min(map(float, done.stdout.splitlines()[-5:])) < 0.020
 
 
 def test_airflow_finds_it_by_its_entry_point() -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert
+from sqlalchemy.engine import URL, Engine
 
 from airflow_provider_sms.alarm_memory import MEMORY
+from airflow_provider_sms.ledger import database as database_module
 from airflow_provider_sms.ledger import sqlite_file, versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.schema import ledger_table, metadata
@@ -76,6 +78,32 @@ def database(set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(kind, "get_hook", lambda self: Hook(self.conn_id))
 
     return database
+
+
+class _CompiledStatements(dict[Any, Any]):
+    """Statements as compiled for SQLite, whichever engine asks: each test has one of its own, if not several."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(key[1:], compiled)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """To compile a statement takes longer than to carry it out."""
+    compiled = _CompiledStatements()
+    make = database_module.create_engine
+
+    def create_engine(url: URL, **options: Any) -> Engine:
+        if url.get_backend_name() == "sqlite":
+            options["execution_options"] = {"compiled_cache": compiled}
+        return make(url, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database_module, "create_engine", create_engine)
+        yield
 
 
 @pytest.fixture(scope="session")
