@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 from airflow_provider_sms.gateway import cutting, texts, times
 
 MOST_SEGMENTS = 3
-LANGUAGES = ("zh", "en")
 FAILED, RETRIED, SUCCEEDED = "failed", "up_for_retry", "success"
 RUNNING, SKIPPED, LATE, ASKED, OTHER = "running", "skipped", "deadline", "awaiting_input", ""
 _WORDS = {

@@ -220,7 +220,6 @@ class SmsNotifier(MaskedFields, BaseNotifier):
 
     def _log_dry_run(self, message: Message) -> None:
         from airflow_provider_sms.gateway import texts
-        from airflow_provider_sms.hooks.sms import SmsHook
 
         text = texts.prepare(message.write(0), SmsHook(self.sms_conn_id).account.signature)
         self.log.info(
