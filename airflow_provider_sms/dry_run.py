@@ -28,7 +28,7 @@ from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Campaign, Plans
 from airflow_provider_sms.ledger.schema import BatchState, ledger_table, metadata
-from airflow_provider_sms.ledger.texts import PERSONAL, carried_texts
+from airflow_provider_sms.ledger.texts import carried_texts
 from airflow_provider_sms.ledger.views import Part, Report
 from airflow_provider_sms.opening import open_to_read
 from airflow_provider_sms.personal import Portion
@@ -297,7 +297,7 @@ class _Outline:
 
 def _texts(ledger: Ledger, campaign: Campaign, states: Set[BatchState]) -> tuple[str, int | None]:
     """The first text that batches in these states carry, and how many personal ones there are."""
-    if campaign.content_hash != PERSONAL:
+    if not campaign.is_personal:
         return campaign.content, None
     first, count = carried_texts(ledger, campaign.id, states)
     return first or "", count

@@ -156,6 +156,32 @@ class TestTheOperator:
         with pytest.raises(AirflowFailException, match="has begun with another content"):
             operator(content="【云通信】再见").execute(context)
 
+    def test_personal_texts_are_counted_the_first_is_shown(
+        self, unchanged: Callable[[], None], context: Any, logged: Logged
+    ) -> None:
+        unchanged()
+        rows = [(PHONES[0], f"【云通信】{'好' * 70}"), ("x", TEXT), *((phone, TEXT) for phone in PHONES[1:])]
+        summary = operator(phones=None, content=None, messages=rows, batch_size=2).execute(context)
+        assert (summary["texts"], summary["segments"], summary["points"]) == (2, 2, 5)
+        assert (summary["phones"], summary["batches"], summary["first"]) == (4, 3, "138****0001")
+        said = logged()
+        assert f"text 1:   【云通信】{'好' * 70}" in said
+        assert "texts:    2 different ones, up to 2 segment(s) a phone" in said
+        assert "item 2: a text of 1 characters, 0 of them digits (malformed)" in said
+
+    def test_so_are_those_that_are_left_of_a_campaign_that_has_begun(
+        self, unchanged: Callable[[], None], context: Any, simulator: Simulator, logged: Logged
+    ) -> None:
+        rows = [(phone, f"【云通信】{number}") for number, phone in enumerate(PHONES)]
+        fields: dict[str, Any] = {"phones": None, "content": None, "messages": rows}
+        simulator.settings(balance=3)
+        with pytest.raises(AirflowFailException):
+            operator(**fields, dry_run=False).execute(context)
+        unchanged()
+        summary = operator(**fields).execute(context)
+        assert (summary["phones"], summary["texts"], summary["points"]) == (1, 1, 1)
+        assert "text 1:   【云通信】3" in logged()
+
     @pytest.mark.parametrize(
         ("changes", "said"),
         [

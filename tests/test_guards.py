@@ -16,6 +16,7 @@ from airflow_provider_sms.gateway.errors import (
     CredentialsError,
     HoursError,
     MaxPointsError,
+    MessagesError,
     MinBalanceError,
     SendTimeError,
     TextError,
@@ -255,6 +256,14 @@ class TestMaxPoints:
         assert (platform.requests, campaigns.batches()) == ([], [])
         assert campaigns.run(platform, content=TEXT + "好" * 65, guards=Guards(max_points=20)).accepted == 10
 
+    def test_of_personal_texts_each_counts_what_it_costs(self, campaigns: Campaigns) -> None:
+        platform = Platform()
+        rows = [(PHONES[0], TEXT), (PHONES[1], TEXT + "好" * 65)]
+        with pytest.raises(MaxPointsError, match=r"the plan costs 3 points, and it may cost 2\."):
+            campaigns.run(platform, messages=rows, guards=Guards(max_points=2))
+        assert (platform.requests, campaigns.batches()) == ([], [])
+        assert campaigns.run(platform, messages=rows, guards=Guards(max_points=3)).points == 3
+
 
 class TestMinBalanceAfter:
     GUARDS = Guards(min_balance_after=100)
@@ -269,6 +278,16 @@ class TestMinBalanceAfter:
         platform.balances = [110]
         assert campaigns.run(platform, guards=self.GUARDS).accepted == 10
         assert platform.asked == 2
+
+    def test_personal_texts_cost_what_those_left_cost(self, campaigns: Campaigns) -> None:
+        platform = Platform(None, BalanceTooLowError("no points"))
+        platform.balances = [103, 101, 102]
+        rows = [(PHONES[0], TEXT), (PHONES[1], TEXT + "好" * 65)]
+        with pytest.raises(CampaignError):
+            campaigns.run(platform, messages=rows, guards=self.GUARDS)
+        with pytest.raises(MinBalanceError, match="has 101 points and what is left to send costs 2"):
+            campaigns.run(platform, messages=rows, guards=self.GUARDS)
+        assert campaigns.run(platform, messages=rows, guards=self.GUARDS).accepted == 2
 
     def test_a_retry_counts_what_is_left_and_one_that_is_done_asks_nothing(self, campaigns: Campaigns) -> None:
         platform = Platform(None, None, BalanceTooLowError("no points"))
@@ -311,6 +330,23 @@ class TestOptOutWording:
         assert (report.segments, report.points, report.guards["optOutWording"]) == (2, 20, "added")
         # Every try adds the same.
         assert campaigns.run(platform, content=content, category="marketing", guards=DAY) == report
+
+    def test_personal_texts_get_it_where_they_lack_it(self, campaigns: Campaigns, ledger: Ledger) -> None:
+        campaigns.now, platform = at("12:00", 0), Platform()
+        long, own = "【云通信】" + "好" * 60, "【云通信】您好,回TD退订"
+        rows = [(PHONES[0], long), (PHONES[1], own)]
+        report = campaigns.run(platform, messages=rows, category="marketing", guards=DAY)
+        assert platform.texts == {PHONES[0]: [long + "拒收请回复R"], PHONES[1]: [own]}
+        assert (report.segments, report.points, report.guards["optOutWording"]) == (2, 3, "added")
+        assert campaigns.run(platform, messages=rows, category="marketing", guards=DAY) == report
+        assert len(platform.requests) == 2
+
+    def test_of_personal_texts_it_can_be_required_too(self, campaigns: Campaigns) -> None:
+        campaigns.now, platform = at("12:00", 0), Platform()
+        rows = [(PHONES[0], "【云通信】您好,回TD退订"), (PHONES[1], "【云通信】您好")]
+        with pytest.raises(MessagesError, match=r"does not say how to opt out, .* in 1 row \(2\)"):
+            campaigns.run(platform, messages=rows, category="marketing", guards=Guards(opt_out_wording="require"))
+        assert platform.requests == []
 
     def test_a_text_that_says_it_in_its_own_way_stays_as_it_is(self, campaigns: Campaigns, ledger: Ledger) -> None:
         campaigns.now = at("12:00", 0)

@@ -154,9 +154,13 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
 
     def _take_stored(self, stored: Campaign | None) -> None:
         # The operator looks at the text before it finds its plan; of the phones, at none.
-        if stored is not None:
+        if stored is None:
+            return
+        self.send_time = None
+        if stored.is_personal:
+            self.messages, self.content = (), None
+        else:
             self.content = Masked(stored.content, text_shown(stored.content))  # type: ignore[assignment]
-            self.send_time = None
 
 
 def _is_nothing(value: Any) -> bool:

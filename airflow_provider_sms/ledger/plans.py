@@ -109,6 +109,11 @@ class Campaign:
     once_scope: str | None
     guards: str | None = None
 
+    @property
+    def is_personal(self) -> bool:
+        """Whether each phone has a text of its own."""
+        return self.content_hash == PERSONAL
+
 
 class Plans:
     """Finds, drafts and replaces plans.

@@ -216,7 +216,9 @@ class SmsNotifier(MaskedFields, BaseNotifier):
         return read.included
 
     def _is_dry_run(self) -> bool:
-        return self.dry_run
+        from airflow_provider_sms import settings
+
+        return self.dry_run or settings.dry_run()
 
     def _log_dry_run(self, message: Message) -> None:
         from airflow_provider_sms.gateway import texts

@@ -72,16 +72,13 @@ class SmsAlarmFlushOperator(CampaignOperator):
 
         namespace = settings.namespace()
         with closing(open_ledger(self.log)) as ledger:
-            if self._is_dry_run():
+            if self.is_dry_run or settings.dry_run():
                 return self._counted(Alarms(ledger).held(namespace))
             flushed = flush(ledger, SmsHook(self.sms_conn_id), namespace, self.language, self.log)
             retention.keep(ledger, self.log)
         if flushed.problem is not None:
             raise flushed.problem
         return {"phones": flushed.phones, "alarms": flushed.alarms, "failed": flushed.failed}
-
-    def _is_dry_run(self) -> bool:
-        return self.is_dry_run
 
     def _counted(self, held: dict[str, int]) -> dict[str, int]:
         phones, alarms = len(held), sum(held.values())

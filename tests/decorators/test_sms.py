@@ -104,6 +104,15 @@ class TestTheNextTry:
         assert operator(calls.function(), **arguments).resume(try_of(1), {"waited": waited})["accepted"] == 4
         assert calls.calls == 1
 
+    def test_nor_are_personal_texts_asked_for_again(self, simulator: Simulator) -> None:
+        rows = [{"phone": phone, "name": f"客户{number}"} for number, phone in enumerate(PHONES)]
+        returned = {"messages": rows, "content": "【云通信】{name}您好"}
+        _, task = half_sent(simulator, returned, None)
+        assert task.execute(try_of(2))["accepted"] == 4
+        assert [(batch["phones"], batch["content"]) for batch in simulator.accepted()] == [
+            ([phone], f"【云通信】客户{number}您好") for number, phone in enumerate(PHONES)
+        ]
+
 
 class TestMistakes:
     def test_what_the_function_may_not_return_is_named(self, simulator: Simulator) -> None:
@@ -112,7 +121,7 @@ class TestMistakes:
             task.execute(try_of(1))
         assert str(error.value) == (
             "@task.sms: the function returned 'campaign_key', 'text'; it may return the phones, or a dict of phones, "
-            "content, send_time. Everything else is an argument of the decorator."
+            "content, messages, send_time. Everything else is an argument of the decorator."
         )
 
     @pytest.mark.parametrize("returned", [{"phones": PHONES, "content": None}, PHONES], ids=["None", "not said"])

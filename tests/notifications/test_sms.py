@@ -206,6 +206,15 @@ def test_a_dry_run_sends_nothing_and_says_what(simulator: Simulator, logged: Cal
     assert len(texts(simulator)) == 1
 
 
+def test_in_an_environment_that_sends_nothing_no_alarm_goes_out(
+    simulator: Simulator, logged: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SMS__DRY_RUN", "True")
+    notifier()(happened())
+    assert "Dry run, nothing is sent: 2 phones" in logged()
+    assert texts(simulator) == []
+
+
 def test_phones_that_are_left_out_are_told_of(simulator: Simulator, logged: Callable[[], str]) -> None:
     notifier()(happened(who=f"{PHONES[0]},12345"))
     assert "phones: left out 1 malformed" in logged()

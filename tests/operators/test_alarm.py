@@ -67,9 +67,15 @@ def test_one_text_a_phone(alarms: Alarms, simulator: Simulator) -> None:
     assert take(alarms, "later", A, limit=2).held == 1
 
 
-def test_a_dry_run_counts_and_sends_nothing(alarms: Alarms, simulator: Simulator, logged: Callable[[], str]) -> None:
+def test_a_dry_run_counts_and_sends_nothing(
+    alarms: Alarms, simulator: Simulator, logged: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     storm(alarms)
-    assert flush(dry_run=True) == {"phones": 2, "alarms": 8, "failed": 0, "dryRun": True}
+    told = {"phones": 2, "alarms": 8, "failed": 0, "dryRun": True}
+    assert flush(dry_run=True) == told
+    monkeypatch.setenv("AIRFLOW__SMS__DRY_RUN", "True")
+    assert flush() == told
+    monkeypatch.delenv("AIRFLOW__SMS__DRY_RUN")
     assert "2 phones would be told of 8 alarms" in logged()
     assert sent(simulator) == []
     assert flush() == {"phones": 2, "alarms": 8, "failed": 0}
