@@ -19,7 +19,7 @@ from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger
-from airflow_provider_sms.ledger.schema import metadata
+from airflow_provider_sms.ledger.schema import campaign_table, metadata
 from airflow_provider_sms.operators.sms import SmsApprovalOperator, SmsGroupSendOperator
 from airflow_provider_sms.sensors.sms import SmsDeliverySensor, SmsReplySensor
 from tests.support.fixtures import TaskInstance
@@ -374,12 +374,10 @@ class TestTheCommand:
     def test_status_shows_the_guards_and_what_is_waited_for(
         self, ledger: Ledger, simulator: Simulator, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from airflow_provider_sms.ledger.schema import campaign_table
-
         operator(dry_run=False, max_points=9, campaign_key="spring").execute({"ti": TaskInstance()})
         assert cli.main(["status", "spring"]) == Exit.DONE
         assert "guards:   maxPoints 9\n" in capsys.readouterr().out
-        simulator.settings(balance=0)
+        simulator.settings(balance=0, one_per_minute=False)
         with pytest.raises(AirflowFailException):
             operator(dry_run=False, campaign_key="summer", batch_size=2).execute({"ti": TaskInstance()})
         with ledger.writing() as connection:
