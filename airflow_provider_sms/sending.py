@@ -126,7 +126,7 @@ class Sender:
     :param guards: what keeps it from going out as it is; None for what suits its category.
     :param default_account: tells the App ID of `sms_default`, if that is to be had: see `evidence.look`.
     :param observer: is told what becomes of texts, and how long requests take.
-    :param settle_limit: seconds for which a step is repeated that the ledger does not take.
+    :param settle_limit: seconds for which a step is repeated that the ledger does not take; None for 300.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Sender:
         guards: Guards | None = None,
         default_account: Callable[[], str | None] = lambda: None,
         observer: Observer = NO_OBSERVER,
-        settle_limit: float = SETTLE_LIMIT,
+        settle_limit: float | None = None,
         now: Callable[[], datetime] = times.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -159,7 +159,7 @@ class Sender:
         self._waited = waited
         self._default_account = default_account
         self._observer = observer
-        self._settle_limit = settle_limit
+        self._settle_limit = SETTLE_LIMIT if settle_limit is None else settle_limit
         self._now = now
         self._clock = clock
         self._owner = own_name()

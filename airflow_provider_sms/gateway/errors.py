@@ -5,6 +5,8 @@
     │   ├── AccountError            the connection's settings
     │   ├── PhonesError             the phones
     │   │   └── PhonesSourceError   the file, the storage or the database that they come from
+    │   ├── MessagesError           the rows that personal texts are made of
+    │   │   └── MessagesSourceError the file, the storage or the database that they come from
     │   ├── TextError               the text
     │   ├── SendTimeError           the time to send at
     │   └── GuardError              a guard of the campaign holds it back; nothing was sent
