@@ -67,7 +67,7 @@ METRICS = (
     REPLIES,
     TURNED_AWAY,
 )
-"""All that there are; docs/metrics.md has the same."""
+"""All that there are; docs/en/howto/metrics.md has the same."""
 
 _NO_CODE = "no_code"
 _UNFIT = re.compile(r"[^a-zA-Z0-9_.-]")

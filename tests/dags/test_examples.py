@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import runpy
 from pathlib import Path
 
@@ -48,15 +47,6 @@ def test_every_example_is_run_here() -> None:
         "example_sms_marketing",
         "example_sms_replies_table",
     }
-
-
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("**/examples*.md")), ids=lambda page: page.name)
-def test_the_docs_name_every_example_and_their_code_runs(page: Path) -> None:
-    text = page.read_text()
-    assert [file.stem for file in FILES if f"[{file.stem}]" not in text] == []
-    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        with DAG("docs"):
-            exec(block, {})
 
 
 def test_the_campaign(simulator: Simulator) -> None:

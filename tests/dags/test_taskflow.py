@@ -14,7 +14,7 @@ from tests.support.airflow import ROOT, airflow_home, load_dag, put_dag, rendere
 from tests.support.pushed import listen, receipts, receive
 from tests.support.simulator import Simulator, wait_until
 
-PAGES = [ROOT / "docs" / name for name in ("taskflow.md", "taskflow.zh.md")]
+PAGES = [ROOT / "docs" / language / "howto" / "taskflow.md" for language in ("en", "zh")]
 
 
 @pytest.mark.usefixtures("connection")
