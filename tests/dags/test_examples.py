@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_sms.operators.campaign import CampaignOperator
 from tests.dags.test_approvals import has_hitl
-from tests.support.airflow import EXAMPLES, ROOT, put_dag, rendered_fields, run_dag, states, xcom
+from tests.support.airflow import EXAMPLES, put_dag, rendered_fields, run_dag, states, xcom
 from tests.support.simulator import Simulator
 
 pytestmark = pytest.mark.usefixtures("sms_simulator")
