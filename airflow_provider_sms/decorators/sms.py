@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 # Which campaign it is, and whose, has to be known without the function: see `_go_on`.
 _NOT_RETURNED = ("campaign_key", "sms_conn_id")
-_BY_THE_FUNCTION = "by the function"
-
-
-def _shown(show: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda value: _BY_THE_FUNCTION if value is None else show(value)
 
 
 class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
@@ -51,7 +46,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *SmsGroupSendOperator.template_fields)
     template_fields_renderers = SmsGroupSendOperator.template_fields_renderers
     shown = {  # noqa: RUF012
-        **{name: _shown(show) for name, show in SmsGroupSendOperator.shown.items()},
+        **SmsGroupSendOperator.shown,
         # An upstream task's output, most often: phones and what belongs to them.
         "op_args": lambda arguments: f"{len(arguments)} without a name",
         "op_kwargs": ", ".join,

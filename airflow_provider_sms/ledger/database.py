@@ -156,8 +156,8 @@ class Ledger:
         :raises LedgerUnreachableError: see `writing`.
         """
         begin = _ALONE.get(self.url.get_driver_name(), _begun)
-        with _in_words(self), self._connection(reads=False) as connection, begin(connection):
-            yield connection
+        with _in_words(self), self._connection(reads=False) as connection, begin(connection) as begun:
+            yield begun
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -377,26 +377,30 @@ def _make_mysql(url: URL, limits: Limits) -> Engine:
     return engine
 
 
-def _begun(connection: Connection) -> AbstractContextManager[object]:
-    return connection.begin()
+@contextmanager
+def _begun(connection: Connection) -> Iterator[Connection]:
+    with connection.begin():
+        yield connection
 
 
 @contextmanager
-def _alone_in_sqlite(connection: Connection) -> Iterator[None]:
-    with connection.execution_options(sms_alone=True).begin():
+def _alone_in_sqlite(connection: Connection) -> Iterator[Connection]:
+    # SQLAlchemy 1.4 gives another connection, which alone is in the transaction.
+    alone = connection.execution_options(sms_alone=True)
+    with alone.begin():
         try:
-            yield
+            yield alone
         finally:
-            connection.execution_options(sms_alone=False)
+            alone.execution_options(sms_alone=False)
 
 
 @contextmanager
-def _alone_by_libpq(connection: Connection) -> Iterator[None]:
+def _alone_by_libpq(connection: Connection) -> Iterator[Connection]:
     driver: Any = connection.connection.dbapi_connection
     driver.autocommit = True
     try:
         with connection.begin():
-            yield
+            yield connection
         driver.autocommit = False
     except BaseException:
         connection.invalidate()
