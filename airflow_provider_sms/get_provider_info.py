@@ -113,8 +113,8 @@ def get_provider_info() -> dict[str, Any]:
                         "default": "R,T,TD,N,退订,拒收,取消订阅",
                     },
                     "dry_run": {
-                        "description": "Send nothing in this whole environment: operators, notifier, hook and commands plan, "
-                        "say what they would send, and end well.",
+                        "description": "Send nothing in this whole environment: operators, notifier, hook and commands "
+                        "plan, say what they would send, and end well.",
                         "version_added": "0.1.0",
                         "type": "boolean",
                         "example": "True",
