@@ -115,14 +115,14 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
                 f"dict of {', '.join(may_be)}. Everything else is an argument of the decorator."
             )
         # A text or a time that is missing is a mistake, and the operator says so.
-        if not fields or any(
-            _is_nothing(value) for name, value in fields.items() if name not in ("content", "send_time")
-        ):
+        handed_in = [value for name, value in fields.items() if name not in ("content", "send_time")]
+        if not fields or (handed_in and all(map(_is_nothing, handed_in))):
             return False
         for name, value in fields.items():
             kept = list(value) if isinstance(value, Iterator) else value
             show = SmsGroupSendOperator.shown.get(name)
-            setattr(self, name, kept if show is None else Masked(kept, show(kept)))
+            is_plain = show is None or (kept is None and name != "content")
+            setattr(self, name, kept if is_plain else Masked(kept, show(kept)))
         return True
 
     def _go_on(self, context: Context) -> dict[str, Any]:
@@ -157,6 +157,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
         if stored is None:
             return
         self.send_time = None
+        self.phones = self.messages = None
         if stored.is_personal:
             self.messages, self.content = (), None
         else:
@@ -177,7 +178,7 @@ def sms_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -
         def tell(phones):
             return [phone for phone in phones if phone]
 
-    The function returns the phones, or a dict of `phones`, `content` and `send_time`; nothing at all skips the task.
+    The function returns the phones, or a dict of `phones`, `content`, `messages` and `send_time`; nothing at all skips the task.
     What it returns is sent as it is, no template in it is rendered. A retry calls it again, and the ledger sees to it
     that each phone is texted once; a try that was deferred does not.
 
