@@ -121,8 +121,8 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
         for name, value in fields.items():
             kept = list(value) if isinstance(value, Iterator) else value
             show = SmsGroupSendOperator.shown.get(name)
-            is_plain = show is None or (kept is None and name != "content")
-            setattr(self, name, kept if is_plain else Masked(kept, show(kept)))
+            is_there = kept is not None or name == "content"
+            setattr(self, name, Masked(kept, show(kept)) if show is not None and is_there else kept)
         return True
 
     def _go_on(self, context: Context) -> dict[str, Any]:
@@ -178,9 +178,9 @@ def sms_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -
         def tell(phones):
             return [phone for phone in phones if phone]
 
-    The function returns the phones, or a dict of `phones`, `content`, `messages` and `send_time`; nothing at all skips the task.
-    What it returns is sent as it is, no template in it is rendered. A retry calls it again, and the ledger sees to it
-    that each phone is texted once; a try that was deferred does not.
+    The function returns the phones, or a dict of `phones`, `messages`, `content` and `send_time`; nothing at all
+    skips the task. What it returns is sent as it is, no template in it is rendered. A retry calls it again, and the
+    ledger sees to it that each phone is texted once; a try that was deferred does not.
 
     :param python_callable: the function.
     :param kwargs: arguments of `SmsGroupSendOperator`.
