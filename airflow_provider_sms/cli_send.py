@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_sms import advice, metrics, recipients, settings, sources
 from airflow_provider_sms.cli import Exit, Result, UsageError
 from airflow_provider_sms.dry_run import preview
-from airflow_provider_sms.gateway import times
+from airflow_provider_sms.gateway import texts, times
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.gateway.errors import AccountError
 from airflow_provider_sms.gateway.phones import Sieve, none_to_send_to
@@ -116,7 +116,7 @@ def send(args: argparse.Namespace) -> Result:
     if args.dry_run or settings.dry_run():
         return _dry_run(args, account, order, source, policy)
     fingerprint = _fingerprint(source, order)
-    name = _name(account, order, fingerprint)
+    name = _name(account, source.content, fingerprint)
     log = Log()
     with closing(open_ledger(log)) as ledger:
         key = _choose_key(ledger, name, policy, again=args.again)
@@ -211,8 +211,10 @@ def _fingerprint(source: Source, order: Order) -> str:
 # Which campaign this is
 
 
-def _name(account: Account, order: Order, fingerprint: str) -> str:
-    parts = (account.app_id, order.text and order.text.content, fingerprint)
+def _name(account: Account, content: str | None, fingerprint: str) -> str:
+    # Wording that was added makes no other campaign: earlier versions added none.
+    text = None if content is None else texts.prepare(content, account.signature).content
+    parts = (account.app_id, text, fingerprint)
     return f"{advice.COMMAND_LINE} {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_DIGITS]}"
 
 
@@ -313,8 +315,9 @@ def _plan(planner: Planner, fingerprint: str) -> Campaign:
         campaign = planner.plan()
     except PlanChangedError:
         raise UsageError(
-            f"--send-time, --category: campaign {planner.key.name!r} has begun with another one. Nothing was sent now. "
-            "Repeat the command as it was to carry on with what is left."
+            f"--send-time, --category, --opt-out-wording: campaign {planner.key.name!r} has begun with another one. "
+            "Nothing was sent now. Repeat the command as it was to carry on with what is left; a version that had no "
+            "--opt-out-wording is 'none'."
         ) from None
     except KeyboardInterrupt:
         raise UsageError("interrupted while planning: nothing was sent.", Exit.UNREACHABLE) from None
@@ -370,7 +373,7 @@ def _report_shown(report: Report) -> str:
 def _dry_run(args: argparse.Namespace, account: Account, order: Order, source: Source, policy: Policy) -> Result:
     log = Log()
     price = None if args.point_price is None else _price(args.point_price)
-    key = _rehearsed_key(log, _name(account, order, _fingerprint(source, order)), policy, again=args.again)
+    key = _rehearsed_key(log, _name(account, source.content, _fingerprint(source, order)), policy, again=args.again)
     with SmsClient(account) as client:
         is_json = args.output == "json"
         balance, most = client.get_balance, None if is_json else SHOWN

@@ -284,10 +284,15 @@ class Planner:
 
     def _check_changed(self, stored: Campaign, changed: list[str]) -> None:
         if changed and self.policy.on_changed is OnChanged.FAIL:
+            is_worded = self.order.opt_out_wording == "added" and any(each.startswith("content") for each in changed)
+            wording = (
+                " How to opt out is added to the text now; if that is all, opt_out_wording=None leaves the text as it "
+                "was."
+            )
             raise PlanChangedError(
                 f"Campaign {stored.name!r} has begun with another {' and '.join(changed)}; nothing was sent by this "
                 "try. To send what is left as it was planned, set on_changed='resume'; to send the new one to "
-                "everybody, use another campaign_key."
+                f"everybody, use another campaign_key.{wording if is_worded else ''}"
             )
         if changed:
             self.log.warning("Campaign %s goes on with its stored %s.", stored.name, " and ".join(changed))

@@ -163,7 +163,9 @@ class TestARepeatWithinADay:
         simulator.settings(balance=1)
         assert main(*ONE_EACH) == Exit.REFUSED
         assert main(*ONE_EACH, "--send-time", "2099-01-31 14:00:00") == Exit.USAGE
-        assert "error: --send-time, --category: campaign 'airflow-sms send" in capsys.readouterr().err
+        assert (
+            "error: --send-time, --category, --opt-out-wording: campaign 'airflow-sms send" in capsys.readouterr().err
+        )
 
     def test_too_late_for_some_of_it(
         self, simulator: Simulator, ledger: Ledger, capsys: pytest.CaptureFixture[str]
@@ -300,6 +302,19 @@ class TestTheLedger:
         assert capsys.readouterr().err.strip().splitlines()[-1] == (
             "error: The ledger is away. Some texts may have been sent."
         )
+
+
+def test_added_wording_makes_no_other_campaign(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a version that added none has half sent is not sent to everybody once more."""
+    marketing = (*ONE_EACH, "--category", "marketing", "--sending-hours", "none")
+    simulator.fault("refuse", message="余额不足", phone="13800130002")
+    assert main(*marketing, "--opt-out-wording", "none") != Exit.DONE
+    assert main(*marketing) == Exit.USAGE
+    assert "--opt-out-wording" in capsys.readouterr().err
+    assert texted(simulator) == ["13800130001"]
+    assert main(*marketing, "--opt-out-wording", "none") == Exit.DONE
+    assert texted(simulator) == PHONES.split(",")
+    assert main(*marketing) == Exit.USAGE
 
 
 def test_no_phone_and_no_text_is_said(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:

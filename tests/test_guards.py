@@ -26,6 +26,7 @@ from airflow_provider_sms.gateway.times import BEIJING
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger import targets, views
 from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.errors import PlanChangedError
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.schema import BatchState, campaign_table
 from airflow_provider_sms.sending import CampaignError
@@ -374,3 +375,15 @@ def test_the_log_says_what_is_waited_for(campaigns: Campaigns, caplog: pytest.Lo
     opens = f"{at('08:00').astimezone(BEIJING):%Y-%m-%d} 08:00"
     said = f"Outside the sending hours, 08:00-21:00: waiting until {opens} Beijing time."
     assert said in caplog.messages
+
+
+def test_a_text_that_only_its_wording_tells_from_the_stored_one_says_so(campaigns: Campaigns) -> None:
+    """As after an upgrade from a version that added none."""
+    campaigns.now = at("12:00", 0)
+    with pytest.raises(CampaignError):
+        campaigns.run(Platform(None, BalanceTooLowError("no points")), category="marketing")
+    with pytest.raises(PlanChangedError, match=r"another content.*opt_out_wording=None leaves the text as it was"):
+        campaigns.run(Platform(), category="marketing", guards=DAY)
+    platform = Platform()
+    assert campaigns.run(platform, category="marketing").accepted == len(PHONES)
+    assert platform.accepted == PHONES[2:]

@@ -110,14 +110,14 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
                 f"dict of {', '.join(may_be)}. Everything else is an argument of the decorator."
             )
         # A text or a time that is missing is a mistake, and the operator says so.
-        if not fields or any(
-            _is_nothing(value) for name, value in fields.items() if name not in ("content", "send_time")
-        ):
+        handed_in = [value for name, value in fields.items() if name not in ("content", "send_time")]
+        if not fields or (handed_in and all(map(_is_nothing, handed_in))):
             return False
         for name, value in fields.items():
             kept = list(value) if isinstance(value, Iterator) else value
             show = SmsGroupSendOperator.shown.get(name)
-            setattr(self, name, kept if show is None else Masked(kept, show(kept)))
+            is_there = kept is not None or name == "content"
+            setattr(self, name, Masked(kept, show(kept)) if show is not None and is_there else kept)
         return True
 
     def _go_on(self, context: Context) -> dict[str, Any]:
@@ -152,6 +152,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
         if stored is None:
             return
         self.send_time = None
+        self.phones = self.messages = None
         if stored.is_personal:
             self.messages, self.content = (), None
         else:
@@ -172,9 +173,9 @@ def sms_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -
         def tell(phones):
             return [phone for phone in phones if phone]
 
-    The function returns the phones, or a dict of `phones`, `content` and `send_time`; nothing at all skips the task.
-    What it returns is sent as it is, no template in it is rendered. A retry calls it again, and the ledger sees to it
-    that each phone is texted once; a try that was deferred does not.
+    The function returns the phones, or a dict of `phones`, `messages`, `content` and `send_time`; nothing at all
+    skips the task. What it returns is sent as it is, no template in it is rendered. A retry calls it again, and the
+    ledger sees to it that each phone is texted once; a try that was deferred does not.
 
     :param python_callable: the function.
     :param kwargs: arguments of `SmsGroupSendOperator`.

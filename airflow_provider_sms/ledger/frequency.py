@@ -1,7 +1,8 @@
 """How often a phone was texted, for caps on it across campaigns. Knows no wire and no Airflow.
 
 Noted when a batch is claimed, in the same transaction, and taken back if nothing of it has left: so texts that are
-accepted, on their way or in doubt count. Whoever asks and gets no answer gets an error, never an empty set.
+accepted, on their way or in doubt count, and one that was in doubt also while it waits to be sent again. Whoever asks
+and gets no answer gets an error, never an empty set.
 """
 
 from __future__ import annotations

@@ -301,7 +301,9 @@ class Outbox:
             ).scalar_one()
             highest = select(func.max(table.c.number)).where(table.c.campaign_id == claim.campaign_id)
             number = connection.execute(highest).scalar_one() + 1
-            self._forget_phones(connection, claim.batch_id)
+            if self._is_noted:
+                frequency.forget(connection, [claim.batch_id])
+            self._forget_once(connection, claim.batch_id)
             halved = {"state": BatchState.PLANNED, "split_from": row.split_from or row.number}
             halved |= {"refusal": refusal, "message": storable(message, _LONGEST_MESSAGE)}
             connection.execute(
@@ -576,13 +578,14 @@ class Outbox:
             is_news = connection.execute(settled.where(is_own)).rowcount > 0
             is_settled = is_news or connection.execute(settled.where(is_in_doubt)).rowcount > 0
             if is_settled and state in (BatchState.PLANNED, BatchState.REFUSED):
-                self._forget_phones(connection, claim.batch_id)
+                resends = select(table.c.resends).where(table.c.id == claim.batch_id)
+                if self._is_noted and not connection.execute(resends).scalar_one():
+                    frequency.forget(connection, [claim.batch_id])
+                self._forget_once(connection, claim.batch_id)
         return is_news
 
-    def _forget_phones(self, connection: Connection, batch_id: int) -> None:
-        """Nothing of a batch has left: its phones are free for others."""
-        if self._is_noted:
-            frequency.forget(connection, [batch_id])
+    def _forget_once(self, connection: Connection, batch_id: int) -> None:
+        """Nothing of an attempt has left: its phones are free for other instances of a mapped task."""
         if self._campaign.once_scope is not None:
             connection.execute(delete(once_table).where(once_table.c.batch_id == batch_id))
 

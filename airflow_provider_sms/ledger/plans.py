@@ -530,12 +530,12 @@ def remove_campaign(ledger: Ledger, campaign_id: int) -> None:
 
 
 def _take_back(connection: Connection, campaign_id: int) -> bool:
-    """Remove a plan's batches if all are still planned; False, and to be rolled back by nobody, if any is not."""
+    """Remove a plan's batches if nothing has left; False, and to be rolled back by nobody, if anything may have."""
     table = batch_table
     of_campaign = table.c.campaign_id == campaign_id
     # Locks every batch, so that no claim comes in between.
-    states = connection.execute(select(table.c.state).where(of_campaign).with_for_update()).scalars().all()
-    if any(state != BatchState.PLANNED for state in states):
+    rows = connection.execute(select(table.c.state, table.c.resends).where(of_campaign).with_for_update()).all()
+    if any(row.state != BatchState.PLANNED or row.resends for row in rows):
         return False
     connection.execute(delete(table).where(of_campaign))
     connection.execute(delete(once_table).where(once_table.c.campaign_id == campaign_id))

@@ -104,7 +104,8 @@ class _States:
 
     def __init__(self, connection: Connection, campaign_id: int, first: int, end: int) -> None:
         table = batch_table
-        overlapping = select(table.c.first_position, table.c.last_position, table.c.state).where(
+        columns = (table.c.first_position, table.c.last_position, table.c.state, table.c.resends)
+        overlapping = select(*columns).where(
             table.c.campaign_id == campaign_id, table.c.first_position <= end, table.c.last_position >= first
         )
         self._following = iter(connection.execute(overlapping.order_by(table.c.first_position)).all())
@@ -114,7 +115,11 @@ class _States:
         while self._batch is not None and self._batch.last_position < position:
             self._batch = next(self._following, None)
         is_inside = self._batch is not None and self._batch.first_position <= position
-        return self._batch.state if is_inside else None
+        if not is_inside:
+            return None
+        # It was in doubt before it was sent again, or was to be.
+        is_in_doubt = self._batch.resends and self._batch.state != BatchState.ACCEPTED
+        return BatchState.IN_DOUBT if is_in_doubt else self._batch.state
 
 
 _MISSES = {

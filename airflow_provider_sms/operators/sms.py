@@ -208,6 +208,7 @@ class SmsGroupSendOperator(CampaignOperator):
 
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
         from airflow_provider_sms import settings, sources
+        from airflow_provider_sms.gateway.errors import InputError
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.planning import Planner, make_order
@@ -217,6 +218,8 @@ class SmsGroupSendOperator(CampaignOperator):
 
         def made() -> tuple[Source, Order]:
             content = unwrapped(self.content)
+            if self.phones is not None and self.messages is not None:
+                raise InputError(ONE_OF_THEM)
             if self.messages is None:
                 source = sources.of_phones(unwrapped(self.phones), content)
             else:

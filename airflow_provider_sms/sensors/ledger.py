@@ -70,12 +70,17 @@ class LedgerSensor(BaseSensorOperator):
         """Render as ever; the taskId of a send that was a dry run is not there, and is no error."""
         others = [name for name in template_fields if name != "batch_id"]
         if len(others) < len(list(template_fields)):
+            handed_in = parent.batch_id
             try:
                 super()._do_render_template_fields(parent, ["batch_id"], context, jinja_env, seen_oids)
             except XComNotFound:
-                if not _is_from_dry_run(parent.batch_id, context):
+                if not self._is_from_dry_run(handed_in, context):
                     raise
                 parent.batch_id, parent._was_dry_run = None, True
+            else:
+                # A mapped send's instances leave a list, even if none of them has left anything.
+                if not parent.batch_id and self._is_from_dry_run(handed_in, context):
+                    parent.batch_id, parent._was_dry_run = None, True
         super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
@@ -207,6 +212,18 @@ class LedgerSensor(BaseSensorOperator):
             return True
         return False
 
+    def _is_from_dry_run(self, batch_id: Any, context: Context) -> bool:
+        """Whether an upstream task that should have left taskIds says of itself that it was a dry run."""
+        upstream = getattr(batch_id, "operator", None)
+        if upstream is None:
+            return False
+        try:
+            found = self.render_template(upstream.output, context)
+        except XComNotFound:
+            return False
+        summaries = [found] if isinstance(found, dict) else list(found or ())
+        return bool(summaries) and all(isinstance(each, dict) and each.get("dryRun") is True for each in summaries)
+
     def _after_dry_run(self) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -215,12 +232,3 @@ class LedgerSensor(BaseSensorOperator):
 
     def _trigger(self, look: Look, began: float) -> BaseTrigger:
         raise NotImplementedError
-
-
-def _is_from_dry_run(batch_id: Any, context: Context) -> bool:
-    """Whether an upstream task that should have left taskIds says of itself that it was a dry run."""
-    upstream = getattr(batch_id, "operator", None)
-    if upstream is None:
-        return False
-    summary = context["ti"].xcom_pull(task_ids=upstream.task_id)
-    return isinstance(summary, dict) and summary.get("dryRun") is True

@@ -20,7 +20,9 @@ with DAG(dag_id="guarded", schedule=None, catchup=False) as dag:
         task_id="capped", phones=["13800130003", "13800130004"], max_per_phone=1, min_balance_after=1, **common
     )
     dry = SmsGroupSendOperator(task_id="dry", phones="13800130005", dry_run=True, **common)
-    fails >> scheduled >> waits >> capped >> dry
+    mapped = SmsGroupSendOperator.partial(task_id="mapped", dry_run=True, **common)
+    each: Any = mapped.expand(phones=["13800130006", "13800130007"])
+    fails >> scheduled >> waits >> capped >> dry >> each
     nothing: Any = dry.output
     for deferrable in (True, False):
         SmsDeliverySensor(
@@ -30,4 +32,5 @@ with DAG(dag_id="guarded", schedule=None, catchup=False) as dag:
             deferrable=deferrable,
             timeout=60,
         )
+    SmsDeliverySensor(task_id="delivered_each", batch_id=each.output["taskId"], timeout=60)
     SmsReplySensor(task_id="answered", batch_id=nothing["taskId"], deferrable=True, timeout=60)

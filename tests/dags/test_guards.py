@@ -49,6 +49,8 @@ def test_each_of_them_in_one_dag(
         "waits": "success",
         "capped": "success",
         "dry": "success",
+        "mapped": "success",
+        "delivered_each": "success",
         "delivered_true": "success",
         "delivered_false": "success",
         "answered": "skipped",
@@ -66,7 +68,7 @@ def test_each_of_them_in_one_dag(
     assert (dry["dryRun"], dry["phones"], dry["accepted"]) == (True, 1, 0)
     assert xcom(run, "dry", "taskId") is None
     assert views.find(ledger, dry["campaign"]) == []
-    for task_id in ("delivered_true", "delivered_false"):
+    for task_id in ("delivered_true", "delivered_false", "delivered_each"):
         assert (xcom(run, task_id)["dryRun"], xcom(run, task_id)["accepted"]) == (True, 0)
     assert "13800130005" not in str(rendered_fields(run, "dry"))
     assert "sending_hours: it is " in logged()

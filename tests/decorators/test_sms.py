@@ -129,6 +129,17 @@ class TestMistakes:
         with pytest.raises(AirflowFailException, match="content"):
             operator(Returns(returned).function()).execute(try_of(1))
 
+    def test_phones_beside_messages_are_not_passed_over(self, simulator: Simulator) -> None:
+        rows = [(PHONES[0], TEXT)]
+        with pytest.raises(AirflowFailException, match="phones, messages: hand in one of them"):
+            operator(Returns(PHONES).function(), messages=rows).execute(try_of(1))
+        with pytest.raises(AirflowFailException, match="phones, messages: hand in one of them"):
+            operator(Returns({"messages": rows}).function(), phones=PHONES, content=TEXT).execute(try_of(1))
+        assert texted(simulator) == []
+        # One that is not there is none.
+        task = operator(Returns({"phones": None, "messages": rows}).function())
+        assert task.execute(try_of(1))["accepted"] == 1
+
     def test_an_async_function_is_refused_when_the_dag_is_read(self) -> None:
         async def tell() -> None: ...
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from airflow_provider_sms.gateway.errors import AnswerLostError, BalanceTooLowError
+from airflow_provider_sms.gateway.errors import AnswerLostError, BalanceTooLowError, UnsentError
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger import frequency, upkeep, verdicts
 from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.errors import PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import texted_table
 from airflow_provider_sms.sending import CampaignError, Sender
@@ -115,6 +116,25 @@ def test_a_campaign_s_own_attempt_does_not_count_against_it(
         send("spring", PHONES[:2], platform=Platform(AnswerLostError("lost")))
     campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
     assert send("spring", PHONES[:2], on_in_doubt="resend").accepted == 2
+    assert noted(ledger) == 2
+
+
+def test_what_was_in_doubt_counts_also_while_it_waits_to_be_sent_again(
+    send: Callable[..., Any], ledger: Ledger, campaigns: Campaigns
+) -> None:
+    with pytest.raises(CampaignError):
+        send("spring", PHONES[:2], platform=Platform(AnswerLostError("lost")))
+    campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
+    away = Platform(*[UnsentError("away")] * 4)
+    with pytest.raises(CampaignError):
+        send("spring", PHONES[:2], platform=away, on_in_doubt="resend")
+    assert [batch.state for batch in campaigns.batches()] == ["planned"]
+    assert noted(ledger) == 2
+    assert send("summer", PHONES[:2]).excluded == {REASON: 2}
+    # Nor is it as if nothing had left: another text would be a second one.
+    with pytest.raises(PlanChangedError, match="another content"):
+        send("spring", PHONES[:2], content="【云通信】再见")
+    assert send("spring", PHONES[:2]).accepted == 2
     assert noted(ledger) == 2
 
 

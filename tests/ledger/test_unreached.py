@@ -74,3 +74,11 @@ def test_each_way_of_missing_a_phone_on_each_database(ended: Ledger) -> None:
         connection.execute(update(campaign_table).values(purged_at=naive(datetime(2030, 3, 1, tzinfo=UTC))))
     with pytest.raises(CampaignPurgedError, match="removed on 2030-03-01"):
         missed(ended, Miss)
+
+
+@pytest.mark.parametrize("state", [BatchState.REFUSED, BatchState.EXPIRED])
+def test_who_may_have_got_an_earlier_attempt_is_not_missed(ended: Ledger, state: BatchState) -> None:
+    """It was in doubt, was to be sent again, and was not."""
+    Campaigns(ended).change_batches(batch_table.c.number == 5, state=state.value, resends=1)
+    found = [phone for chunk in missed(ended, Miss) for phone in chunk]
+    assert set(found).isdisjoint(PEOPLE[8:10])

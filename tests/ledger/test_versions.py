@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
-from airflow_provider_sms.ledger import migrations, versions
+from airflow_provider_sms.gateway.phones import Sieve
+from airflow_provider_sms.guards import Guards
+from airflow_provider_sms.ledger import migrations, versions, views
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.errors import LedgerVersionError
-from airflow_provider_sms.ledger.schema import VERSION_TABLE, metadata
+from airflow_provider_sms.ledger.keys import CampaignKey, text_hash
+from airflow_provider_sms.ledger.schema import (
+    VERSION_TABLE,
+    BatchState,
+    batch_table,
+    campaign_table,
+    metadata,
+    recipient_table,
+)
+from tests.support.campaigns import PHONES, SENDER, Campaigns, Platform
 
 
 @pytest.fixture
@@ -69,6 +83,47 @@ def test_several_at_once_do_no_harm(empty: Ledger) -> None:
         thread.join(60)
     assert failures == []
     versions.check(empty)
+
+
+def test_what_an_older_version_has_half_sent_goes_on(empty: Ledger) -> None:
+    """Its rows know nothing of points, guards and texts of their own."""
+    text_, key = "【云通信】您好", CampaignKey("", SENDER)
+    upgrade_to(empty, "0002")
+    with empty.writing() as connection:
+        now = empty.now(connection)
+        head = {"id": 1, "key_hash": key.hash, "planned_for": key.hash, "name": key.name, "namespace": ""}
+        head |= {name: getattr(SENDER, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+        head |= {"created_at": now, "owner": "nobody", "lease_until": now, "planned_at": now, "content": text_}
+        head |= {"content_hash": text_hash(text_), "segments": 1, "phones": 4, "category": "marketing"}
+        sieve = Sieve()
+        sieve.sift(PHONES[:4])
+        head |= {"valid_until": now + timedelta(days=1), "fingerprint": sieve.fingerprint(), "excluded": "{}"}
+        connection.execute(insert(campaign_table).values(head))
+        for number, state in ((1, BatchState.ACCEPTED), (2, BatchState.PLANNED)):
+            span = {"first_position": 2 * number - 1, "last_position": 2 * number, "phones": 2}
+            counts = {"attempt": 0, "resends": 0, "accepted": 2 if number == 1 else 0}
+            values = {"campaign_id": 1, "number": number, "state": state.value, **span, **counts}
+            connection.execute(insert(batch_table).values(values))
+        for position, phone in enumerate(PHONES[:4], 1):
+            connection.execute(insert(recipient_table).values(campaign_id=1, position=position, phone=phone))
+    versions.upgrade(empty)
+    report = views.report(empty, 1)
+    assert (report.points, report.points_left, report.guards, report.is_personal) == (2, 2, {}, False)
+    platform = Platform()
+    guards = Guards(sending_hours=None, opt_out_wording=None, max_per_phone=1, max_points=4)
+    done = Campaigns(empty).run(platform, PHONES[:4], text_, category="marketing", guards=guards)
+    assert (platform.accepted, done.accepted, done.points) == (PHONES[2:4], 4, 4)
+    assert done.guards["maxPerPhone"] == 1
+
+
+def upgrade_to(ledger: Ledger, revision: str) -> None:
+    """What an older version has made."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    with versions._alembic, ledger.writing() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        versions._write_first_row(ledger, connection)
 
 
 def test_a_database_without_tables_says_what_to_run(empty: Ledger) -> None:
