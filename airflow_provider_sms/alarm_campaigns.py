@@ -78,6 +78,7 @@ def send_share(
             _POLICY,
             log,
             default_account=default,
+            observer=hook.observer,
             settle_limit=limit,
         )
         sender.send()
