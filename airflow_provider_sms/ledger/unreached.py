@@ -104,17 +104,20 @@ class _States:
 
     def __init__(self, connection: Connection, campaign_id: int, first: int, end: int) -> None:
         table = batch_table
-        overlapping = select(table.c.first_position, table.c.last_position, table.c.state).where(
+        overlapping = select(table.c.first_position, table.c.last_position, table.c.state, table.c.resends).where(
             table.c.campaign_id == campaign_id, table.c.first_position <= end, table.c.last_position >= first
         )
         self._following = iter(connection.execute(overlapping.order_by(table.c.first_position)).all())
         self._batch: Any = next(self._following, None)
 
     def at(self, position: int) -> str | None:
+        """The state; None if there is no batch, or an earlier attempt was in doubt, and may have reached the phone."""
         while self._batch is not None and self._batch.last_position < position:
             self._batch = next(self._following, None)
         is_inside = self._batch is not None and self._batch.first_position <= position
-        return self._batch.state if is_inside else None
+        if not is_inside or (self._batch.resends and self._batch.state != BatchState.ACCEPTED):
+            return None
+        return str(self._batch.state)
 
 
 _MISSES = {
