@@ -78,6 +78,7 @@ def send_share(
             _POLICY,
             log,
             default_account=default,
+            observer=hook.observer,
             settle_limit=limit,
         )
         sender.send()
@@ -125,14 +126,16 @@ def flush(ledger: Ledger, hook: SmsHook, namespace: str, language: str, log: Log
     :param language: of the texts, `zh` or `en`.
     :raises LedgerError: the ledger can not be used.
     """
+    # Looked up before anything is taken: what is taken and not sent waits to be found again.
+    signature, client = hook.account.signature, hook.get_conn()
     done, alarms = Flushed(), Alarms(ledger)
     for share in (*alarms.unfinished(namespace, _UNFINISHED_AFTER), *alarms.flush(namespace, "alarms held back")):
         if share.kind is AlarmKind.FLUSH:
-            content = alarm_texts.held_back(share.others, share.content, hook.account.signature, language)
+            content = alarm_texts.held_back(share.others, share.content, signature, language)
         else:
             content = cutting.with_note(share.content, alarm_texts.more(share.others, language))
         try:
-            send_share(ledger, hook, WatchedClient(hook.get_conn()), namespace, share, content, log)
+            send_share(ledger, hook, WatchedClient(client), namespace, share, content, log)
         except (SmsError, CampaignError) as error:
             log.error("Alarms that were held back could not be sent to %d phones: %s", len(share.phones), error)
             done.failed += len(share.phones)

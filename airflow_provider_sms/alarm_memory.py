@@ -44,6 +44,11 @@ class AlarmMemory:
             if key not in self._done:
                 self._remember(key, is_unknown_to_ledger=False)
 
+    def note_alone(self, key: Hashable) -> None:
+        """Remember an alarm that was sent, of which the ledger could not be told."""
+        with self._lock:
+            self._remember(key, is_unknown_to_ledger=True)
+
     def admit(
         self, key: Hashable | None, phones: Collection[str], limit: int, seconds: float, now: float
     ) -> Admitted | None:
@@ -81,6 +86,15 @@ class AlarmMemory:
                     texted.pop()
                 if count:
                     self._held[phone] += count
+
+    def hold_back(self, others: dict[str, int]) -> None:
+        """Take back what was admitted for some of an alarm's phones, as it was not sent: their next text counts it."""
+        with self._lock:
+            for phone, count in others.items():
+                texted = self._texts_of(phone)
+                if texted:
+                    texted.pop()
+                self._held[phone] += count + 1
 
     def clear(self) -> None:
         """Remember nothing."""

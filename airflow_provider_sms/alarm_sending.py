@@ -9,7 +9,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_sms import retention, settings
@@ -17,7 +17,7 @@ from airflow_provider_sms.alarm_campaigns import WatchedClient, send_share
 from airflow_provider_sms.alarm_ledger import KEPT
 from airflow_provider_sms.alarm_memory import MEMORY
 from airflow_provider_sms.gateway import texts
-from airflow_provider_sms.gateway.errors import InDoubtError, PhoneRefusedError, SmsError, UnsentError
+from airflow_provider_sms.gateway.errors import InDoubtError, Outcome, PhoneRefusedError, SmsError, UnsentError
 from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerBusyError, LedgerError, LedgerUnreachableError
@@ -26,6 +26,7 @@ from airflow_provider_sms.sending import CampaignError
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from airflow_provider_sms.gateway.answers import Acceptance
     from airflow_provider_sms.hooks.sms import SmsHook
     from airflow_provider_sms.planning import Log
 
@@ -56,6 +57,21 @@ class Message:
     limit: int
     window: timedelta
     write: Callable[[int], str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """What became of a text that was sent by the client alone.
+
+    :param unsent: phones that have not got it, and will not.
+    :param problem: the first thing that went wrong.
+    """
+
+    unsent: tuple[str, ...] = field(default=(), repr=False)
+    problem: SmsError | None = None
+
+    def __add__(self, other: _Posted) -> _Posted:
+        return _Posted((*self.unsent, *other.unsent), self.problem or other.problem)
 
 
 class AlarmSender:
@@ -151,23 +167,23 @@ class AlarmSender:
                 self._log.warning("%s The alarm has left; what became of it the next flush finds out.", error)
                 return None
             self._log.warning("%s The alarm is sent without the ledger.", error)
-            problem = self._post(list(share.phones), content)
-            self._note_sent(ledger, share, problem)
-            return problem
+            posted = self._post(share.phones, content)
+            self._note_posted(ledger, share, posted, message.key)
+            return posted.problem
         except (SmsError, CampaignError) as error:
             return error
         self._log.info("The alarm was sent to %d phones.", len(share.phones))
         return None
 
-    def _note_sent(self, ledger: Ledger, share: Share, problem: SmsError | None) -> None:
-        alarms = Alarms(ledger)
+    def _note_posted(self, ledger: Ledger, share: Share, posted: _Posted, key: str | None) -> None:
+        alarms, unsent = Alarms(ledger), set(posted.unsent)
         try:
-            if problem is None or isinstance(problem, InDoubtError):
-                alarms.note_sent(share)
-            else:
-                alarms.give_back(share)
+            alarms.note_sent(replace(share, phones=tuple(each for each in share.phones if each not in unsent)))
+            alarms.give_back(replace(share, phones=posted.unsent))
         except LedgerError:
             self._log.warning("The ledger does not know what became of this alarm: it may be sent again by a flush.")
+            if key is not None and len(unsent) < len(share.phones):
+                MEMORY.note_alone(key)
 
     def _tidy(self, ledger: Ledger) -> None:
         try:
@@ -199,12 +215,13 @@ class AlarmSender:
         problem: SmsError | None = None
         unsent: dict[str, int] = {}
         for others, phones in alike.items():
-            failure = self._post(phones, message.write(others))
-            if failure is not None and not isinstance(failure, InDoubtError):
-                unsent |= dict.fromkeys(phones, others)
-            problem = problem or failure
-        if unsent:
+            posted = self._post(phones, message.write(others))
+            unsent |= dict.fromkeys(posted.unsent, others)
+            problem = problem or posted.problem
+        if len(unsent) == len(admitted.others):
             MEMORY.forget(message.key, unsent)
+        else:
+            MEMORY.hold_back(unsent)
         self._log.warning(
             "De-duplication was off for this alarm: the ledger can not be used (%s). It was sent to %d phones without "
             "it; another process may send it again, and storms are bounded for each process alone.",
@@ -214,34 +231,53 @@ class AlarmSender:
         if problem is not None:
             raise problem
 
-    def _post(self, phones: Sequence[str], content: str) -> SmsError | None:
-        """Text phones once, by the client alone.
-
-        :returns: the first thing that went wrong.
-        """
+    def _post(self, phones: Sequence[str], content: str) -> _Posted:
+        """Text phones once, by the client alone."""
         size = self._hook.account.batch_size
-        problem: SmsError | None = None
-        for start in range(0, len(phones), size):
-            problem = self._post_some(phones[start : start + size], content) or problem
-        return problem
+        parts = (phones[start : start + size] for start in range(0, len(phones), size))
+        return sum((self._post_some(some, content) for some in parts), _Posted())
 
-    def _post_some(self, phones: Sequence[str], content: str) -> SmsError | None:
-        client = self._hook.get_conn()
+    def _post_some(self, phones: Sequence[str], content: str) -> _Posted:
         try:
             text = texts.prepare(content, self._hook.account.signature).content
+            acceptance = self._request(phones, text)
+        except PhoneRefusedError as error:
+            if len(phones) == 1:
+                return self._refused(phones, error)
+            # One of them is the reason, and the others are to know.
+            return sum((self._post_some([phone], content) for phone in phones), _Posted())
+        except InDoubtError as error:
+            self._hook.observer.put_in_doubt(len(phones))
+            return _Posted(problem=error)
+        except SmsError as error:
+            return self._refused(phones, error)
+        counted = len(phones) if acceptance.success_count is None else acceptance.success_count
+        counted = max(0, min(counted, len(phones)))
+        self._hook.observer.accepted(counted)
+        self._log.info("Sent to %d of %d phones, taskId %s.", counted, len(phones), acceptance.task_id)
+        return _Posted()
+
+    def _request(self, phones: Sequence[str], text: str) -> Acceptance:
+        client, observer, began = self._hook.get_conn(), self._hook.observer, self._clock()
+        try:
             try:
                 acceptance = client.send(phones, text)
             except UnsentError:
+                began = self._clock()
                 acceptance = client.send(phones, text)
-        except PhoneRefusedError as error:
-            if len(phones) == 1:
-                return error
-            # One of them is the reason, and the others are to know.
-            return next(filter(None, [self._post_some([phone], content) for phone in phones]), None)
         except SmsError as error:
-            return error
-        self._log.info("Sent to %d phones, taskId %s.", len(phones), acceptance.task_id)
-        return None
+            if error.outcome is not Outcome.UNSENT:
+                observer.answered(self._clock() - began, error.outcome.name.lower())
+            raise
+        observer.answered(self._clock() - began, "accepted")
+        if acceptance.remain_point is not None:
+            observer.balance(acceptance.remain_point)
+        return acceptance
+
+    def _refused(self, phones: Sequence[str], error: SmsError) -> _Posted:
+        if error.outcome is Outcome.REFUSED:
+            self._hook.observer.refused(len(phones), type(error).__name__)
+        return _Posted(tuple(phones), error)
 
 
 def _said(error: Exception) -> str:

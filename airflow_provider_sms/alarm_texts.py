@@ -84,12 +84,15 @@ def key(event: Event, phones: Sequence[str], template: str | None) -> str | None
 
 
 def named(campaign_key: str) -> str:
-    """Call an alarm's campaigns by the user's own name for it, if they can be called so."""
+    """Call an alarm's campaigns by the user's own name for it, as far as they can be called so.
+
+    :returns: never what a campaign's own `campaign_key` is: that of the very task whose failure it tells of, say.
+    """
     name = "".join(each for each in campaign_key if each.isprintable()).strip()
     if name == campaign_key and len(name) <= _LONGEST_NAME:
-        return name
+        return f"alarm {name}"
     digest = hashlib.sha256(campaign_key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{name[:_LONGEST_PLACE]} {digest}".strip()
+    return " ".join(filter(None, ("alarm", name[:_LONGEST_PLACE], digest)))
 
 
 def text(event: Event, signature: str | None, zone: ZoneInfo, language: str, note: str = "") -> str:

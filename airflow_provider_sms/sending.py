@@ -490,7 +490,7 @@ class Sender:
     def _ask_balance(self, report: Report) -> int:
         for number in range(1, TRIES_TO_REACH + 1):
             try:
-                return self._client.get_balance()
+                balance = self._client.get_balance()
             except SmsError as error:
                 if error.passes_by_itself and number < TRIES_TO_REACH and not self._is_stopped:
                     self._log.warning("No balance (%d of %d in a row): %s", number, TRIES_TO_REACH, error.what)
@@ -501,6 +501,8 @@ class Sender:
                 raise self._error(
                     report, cause if error.passes_by_itself else f"{error} {cause}", final=final
                 ) from None
+            self._observer.balance(balance)
+            return balance
         raise AssertionError  # the last try returns or raises
 
     # The ledger may be away for a while: a step is repeated, and nothing is claimed meanwhile.

@@ -17,6 +17,7 @@ from airflow_provider_sms import cli, metrics
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
+from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.ledger import evidence, matching
 from airflow_provider_sms.ledger.database import Ledger
@@ -309,6 +310,14 @@ class TestASend:
         with suppress(CampaignError):
             campaigns.run(Platform(answered), PHONES[:2])
         assert observed.sums == sums
+
+    def test_a_balance_that_is_asked_for_before_the_first_request_is_told(
+        self, campaigns: Campaigns, observed: Observed
+    ) -> None:
+        platform = Platform()
+        platform.balances = [5_000]
+        campaigns.run(platform, PHONES[:2], guards=Guards(min_balance_after=100))
+        assert observed.balances == [5_000, 999]
 
 
 class TestLateNews:

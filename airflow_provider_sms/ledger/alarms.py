@@ -216,10 +216,10 @@ class Alarms:
         kind = connection.execute(select(alarm_table.c.kind).where(alarm_table.c.id == alarm_id)).scalar()
         for some in _in_parts(phones):
             mine = and_(table.c.alarm_id == alarm_id, table.c.phone.in_(some), table.c.state == AlarmState.TAKEN)
-            told = and_(table.c.told_in == alarm_id, table.c.phone.in_(some), table.c.state == AlarmState.TOLD)
             back = connection.execute(select(table.c.phone).where(mine)).scalars().all()
             if not back:
                 continue
+            told = and_(table.c.told_in == alarm_id, table.c.phone.in_(back), table.c.state == AlarmState.TOLD)
             connection.execute(update(table).where(told).values(state=AlarmState.HELD, told_in=None))
             if kind == AlarmKind.FLUSH:
                 connection.execute(delete(table).where(mine))

@@ -112,6 +112,7 @@ class _States:
         self._batch: Any = next(self._following, None)
 
     def at(self, position: int) -> str | None:
+        """The state; None if there is no batch, or an earlier attempt was in doubt, and may have reached the phone."""
         while self._batch is not None and self._batch.last_position < position:
             self._batch = next(self._following, None)
         is_inside = self._batch is not None and self._batch.first_position <= position

@@ -69,7 +69,8 @@ def _of_run(context: Any, ti: Any, event: str | None) -> Event:
         str(dag_id),
         happened_at=happened_at,
         link=_run_link(str(dag_id), str(run_id), ti),
-        parts=(dag_id, run_id, reason),
+        # Cleared, and ended anew: as a task's tries are.
+        parts=(dag_id, run_id, reason, *filter(None, [_of(run, "clear_number")])),
     )
 
 

@@ -69,6 +69,9 @@ def test_each_way_of_missing_a_phone_on_each_database(ended: Ledger) -> None:
         [PEOPLE[10], PEOPLE[11]],
     ]
     assert missed(ended, [Miss.FAILED], ["handset", "network"]) == [[PEOPLE[2]]]
+    # Before it was refused, or it was too late, an earlier attempt had left, and was in doubt.
+    Campaigns(ended).change_batches(batch_table.c.number.in_([4, 6]), resends=1)
+    assert missed(ended, [Miss.REFUSED, Miss.EXPIRED]) == []
     assert missed(ended, [Miss.FAILED], []) == []
     with ended.writing() as connection:
         connection.execute(update(campaign_table).values(purged_at=naive(datetime(2030, 3, 1, tzinfo=UTC))))

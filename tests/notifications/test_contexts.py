@@ -75,6 +75,13 @@ def test_a_run(context: dict[str, Any], kind: str) -> None:
     assert event.link.endswith("/dags/etl/runs/run") or "ti" not in context
 
 
+def test_a_run_that_was_cleared_and_fails_again_is_another_alarm() -> None:
+    runs = [SimpleNamespace(dag_id="etl", run_id="run", end_date=ENDED, clear_number=number) for number in (0, 1, 1, 2)]
+    found = [read({"reason": "task_failure", "ti": instance(), "dag_run": run}).parts for run in runs]
+    assert found[1] == found[2]
+    assert len(set(found)) == 3
+
+
 def test_a_run_of_an_older_airflow_has_its_page_elsewhere() -> None:
     page = "https://airflow.example/dags/etl/grid?dag_run_id=run&task_id=load"
     ti = instance(log_url=f"{page}&map_index=-1&base_date=2030-01-31T20%3A05%3A00%2B0000&tab=logs")

@@ -13,7 +13,9 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_sms import cli
 from airflow_provider_sms.gateway.client import SmsClient
+from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.notifications.sms import SmsNotifier, send_sms_notification
+from airflow_provider_sms.sending import CampaignError
 from tests.support.fixtures import SetConnection, TaskInstance
 from tests.support.simulator import Simulator
 
@@ -133,6 +135,19 @@ def test_any_key_of_one_s_own_will_do(simulator: Simulator, key: str) -> None:
     for each in (key, key, f"{key}!"):
         notifier(campaign_key=each)(happened())
     assert len(texts(simulator)) == 2
+
+
+def test_a_key_that_a_campaign_has_leaves_that_campaign_alone(simulator: Simulator) -> None:
+    """Such as that of the very task whose failure it tells of."""
+    hook, others = SmsHook(), ["13800130003"]
+    simulator.settings(locked=True)
+    with pytest.raises(CampaignError):
+        hook.send_group(others, "【云通信】sale", campaign_key="sale")
+    simulator.settings(locked=False)
+    notifier(campaign_key="sale")(happened())
+    assert [batch["phones"] for batch in texts(simulator)] == [PHONES]
+    hook.send_group(others, "【云通信】sale", campaign_key="sale")
+    assert [batch["phones"] for batch in texts(simulator)] == [PHONES, others]
 
 
 def test_nothing_shows_a_phone(logged: Callable[[], str], simulator: Simulator) -> None:
@@ -260,7 +275,7 @@ def test_what_failed_is_held_back_and_counted(simulator: Simulator, capsys: pyte
     notifier(storm_limit=1, campaign_key="broken")(happened(map_index=1))
     capsys.readouterr()
     # Its campaign needs nobody.
-    assert cli.main(["status", "broken"]) == 0
+    assert cli.main(["status", "alarm broken"]) == 0
     assert "Held back: 1 batch, 2 phones, of an alarm." in capsys.readouterr().out
     simulator.settings(locked=False)
     notifier(storm_limit=1, language="en")(happened(map_index=2))

@@ -15,13 +15,16 @@ import pytest
 
 from airflow_provider_sms import alarm_campaigns, alarm_ledger, alarm_sending, sending
 from airflow_provider_sms.gateway import texts
+from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.ledger import versions
+from airflow_provider_sms.ledger.alarms import Alarms
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.notifications.sms import SmsNotifier
 from airflow_provider_sms.operators.sms import SmsAlarmFlushOperator
 from tests.support.databases import PostgreSQL
 from tests.support.fixtures import SetConnection, TaskInstance
+from tests.support.observed import Observed
 from tests.support.simulator import Simulator
 
 PHONES = ["13800130001", "13800130002"]
@@ -247,6 +250,57 @@ def test_one_bad_phone_keeps_nobody_from_being_told_without_the_ledger(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", AWAY)
-    simulator.fault("refuse", on="send", times=None, message="手机号码格式不正确", phone=PHONES[0])
+    refuse_one(simulator)
     fail(1)
     assert [batch["phones"] for batch in simulator.accepted()] == [[PHONES[1]]]
+    # Nor does it get the others a second text; it is counted into its own next one.
+    fail(1)
+    assert len(simulator.accepted()) == 1
+    simulator.clear_faults()
+    fail(2)
+    assert counts(simulator) == {PHONES[0]: [1], PHONES[1]: [0, 0]}
+
+
+def refuse_one(simulator: Simulator) -> None:
+    """Of two phones one is refused, and with it every text that names it."""
+    simulator.fault("refuse", on="send", times=None, message="手机号码格式不正确", phone=PHONES[0])
+
+
+def test_nor_where_the_ledger_goes_away_and_comes_back(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_one(simulator)
+    with monkeypatch.context() as gone:
+        gone.setattr(alarm_campaigns, "begin", away)
+        fail(1)
+    simulator.clear_faults()
+    assert flush() == {"phones": 1, "alarms": 1, "failed": 0}
+    assert counts(simulator) == {PHONES[0]: [1], PHONES[1]: [0]}
+
+
+def test_a_text_that_the_ledger_did_not_hear_of_is_not_sent_again_by_this_process(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    with monkeypatch.context() as gone:
+        gone.setattr(alarm_campaigns, "begin", away)
+        gone.setattr(Alarms, "note_sent", away)
+        fail(1)
+    assert "may be sent again by a flush" in logged()
+    fail(1)
+    assert len(simulator.accepted()) == 1
+
+
+@pytest.mark.parametrize("url", ["", AWAY], ids=["with the ledger", "without"])
+def test_alarms_are_counted_as_all_texts_are(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, impatient: None, url: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", url)
+    observed = Observed()
+    monkeypatch.setattr(SmsHook, "observer", observed)
+    fail(1)
+    simulator.settings(locked=True)
+    fail(2)
+    simulator.settings(locked=False)
+    simulator.fault("cut_after", on="send")
+    fail(3)
+    assert observed.sums == {"accepted": 2, "refused AccountLockedError": 2, "in doubt": 2}
+    assert observed.requests == ["accepted", "refused", "in_doubt"]
+    assert observed.balances

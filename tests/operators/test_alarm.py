@@ -101,6 +101,15 @@ def test_what_can_not_be_sent_stays_held_back(alarms: Alarms, simulator: Simulat
     assert flush() == {"phones": 2, "alarms": 8, "failed": 0}
 
 
+def test_without_its_connection_nothing_is_taken_to_be_told(alarms: Alarms, simulator: Simulator) -> None:
+    storm(alarms)
+    for _ in range(2):
+        with pytest.raises(Exception, match="sms_gone"):
+            flush(sms_conn_id="sms_gone")
+    assert alarms.held("") == {A: 4, B: 4}
+    assert flush() == {"phones": 2, "alarms": 8, "failed": 0}
+
+
 def test_one_bad_phone_keeps_nobody_from_being_told(
     alarms: Alarms, simulator: Simulator, logged: Callable[[], str]
 ) -> None:
