@@ -266,6 +266,11 @@ def _columns(name: str, header: str, wanted: Sequence[str]) -> tuple[str, list[s
     _, _, separator, columns = max(readings, key=lambda reading: reading[:2])
     for each in wanted:
         if each not in columns:
+            if any(mask_inside(column) != column for column in columns):
+                raise PhonesError(
+                    f"phones: {name}: its first row is no header row, as a phone stands in it; write a row above it "
+                    f"that names the columns, {one_line(each)!r} among them."
+                )
             there = ", ".join(map(one_line, columns))
             raise PhonesError(f"phones: {name} has no column {one_line(each)!r}; its header row names: {there}.")
         if columns.count(each) > 1:

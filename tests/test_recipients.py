@@ -27,8 +27,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from airflow_provider_sms import recipients
-from airflow_provider_sms.gateway.errors import PhonesError
+from airflow_provider_sms import messages, recipients
+from airflow_provider_sms.gateway.errors import InputError, PhonesError
 from airflow_provider_sms.gateway.phones import Sieve, read
 from airflow_provider_sms.messages import MessageFile, MessageQuery
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
@@ -167,7 +167,7 @@ class TestColumn:
         ("content", "sentence"),
         [
             ("name;mobile\n", "has no column 'phone'; its header row names: name, mobile."),
-            ("13800130001,x\n", "has no column 'phone'; its header row names: 138****0001, x."),
+            ("13800130001,x\n", "its first row is no header row, as a phone stands in it"),
             ("phone,a,phone\n", "has more than one column 'phone'; give each its own name."),
             ("", "is empty; it should begin with a header row that names its columns."),
             ("\n \n", "is empty; it should begin with a header row that names its columns."),
@@ -870,3 +870,17 @@ def test_a_dag_file_that_names_a_source_looks_nothing_up(monkeypatch: pytest.Mon
     monkeypatch.setattr(BaseHook, "get_connection", looked_up)
     for phones in sources().values():
         operator(phones=phones)
+
+
+def test_a_first_row_that_is_no_header_is_not_shown(tmp_path: Path) -> None:
+    """It is a person's."""
+    path = tmp_path / "bills.csv"
+    path.write_text("13800130001,王芳,120\n13800130002,李明,80\n", "utf-8")
+    for source in (
+        lambda: next(stream(PhoneFile(str(path), column="phone"))),
+        lambda: next(messages.stream(MessageFile(str(path)), ["name"])),
+    ):
+        with pytest.raises(InputError, match="its first row is no header row") as error:
+            source()
+        assert "王芳" not in str(error.value)
+        assert "1380" not in str(error.value)
