@@ -41,6 +41,7 @@ _TRY = {"zh": " 第{}次", "en": " try {}"}
 _COLON = {"zh": ":", "en": ": "}
 _MORE = {"zh": "(另有{}条)", "en": " (+{} more)"}
 _HELD_BACK = {"zh": "{}条告警未单独发送,最近一条:", "en": "{} alarms were held back, last: "}
+_LONGEST_WORD = 30
 _SHORTEST_NAME = 6
 _LONGEST_PLACE = 150
 _LONGEST_NAME = 200
@@ -134,7 +135,7 @@ def held_back(count: int, last: str, signature: str | None, language: str) -> st
 
 def _told(event: Event, zone: ZoneInfo, language: str, most: int) -> str:
     words = _WORDS[language]
-    start = cutting.made_safe(words.get(event.kind, event.kind)) + _COLON[language]
+    start = cutting.cut(cutting.made_safe(words.get(event.kind, event.kind)), _LONGEST_WORD) + _COLON[language]
     end = ""
     if event.map_index >= 0:
         end += f"[{event.map_index}]"

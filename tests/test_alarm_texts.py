@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_sms import alarm_texts
 from airflow_provider_sms.alarm_texts import Event
-from airflow_provider_sms.gateway import texts
+from airflow_provider_sms.gateway import cutting, texts
 
 BEIJING = ZoneInfo("Asia/Shanghai")
 EVENT = Event("failed", "etl", "load", -1, 2, datetime(2030, 1, 31, 20, 5, tzinfo=UTC), "https://airflow.example/log")
@@ -95,3 +95,13 @@ def test_those_held_back_are_told_in_one_segment() -> None:
     long = alarm_texts.held_back(1234, "𠮷【】" * 100, "签" * 20, "en")
     assert texts.prepare(long).segments == 1
     assert long.endswith("…")
+
+
+@pytest.mark.parametrize("value", ["【\U0001f600】", "【a\x00b】"])
+def test_what_looks_like_a_signature_and_would_be_refused_is_none(value: str) -> None:
+    for content in (f"failed {value}", f"{value} failed"):
+        assert texts.prepare(cutting.made_sendable(content), "云通信").content.startswith("【云通信】")
+
+
+def test_a_long_word_of_one_s_own_is_cut() -> None:
+    assert "etl.load" in written(kind="late " * 150)

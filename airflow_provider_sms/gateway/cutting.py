@@ -121,7 +121,10 @@ def _is_signature(text: str) -> bool:
         texts.signature_name(text)
     except AccountError:
         return False
-    return text.startswith("【") and text.endswith("】")
+    if not text.startswith("【") or not text.endswith("】"):
+        return False
+    # The platform would refuse it: a value that looks like a signature is none.
+    return texts.without_emoji("".join(map(_visible, text)), REPLACED) == text
 
 
 def _characters(text: str) -> Iterator[str]:
