@@ -176,6 +176,8 @@ def missed(run: Any, callback: Any) -> dict[str, Any]:
         deadline = Deadline(datetime(2030, 1, 31, 20, 5, tzinfo=UTC), callback, run.id, None)
         session.add(deadline)
         session.flush()
+        # As the scheduler has it: its id is as it comes out of the database.
+        session.expire(deadline)
         deadline.handle_miss(session)
         kwargs: dict[str, Any] = deadline.callback.data["kwargs"]
         session.rollback()
