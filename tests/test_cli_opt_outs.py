@@ -163,4 +163,4 @@ class TestSending:
         capsys.readouterr()
         content = ("--content", "【云通信】您好,回T退订", "--batch-size", "1")
         assert cli.main(["send", "--phones", ",".join(PHONES[:3]), *content]) == Exit.USAGE
-        assert "--send-time, --category: " in capsys.readouterr().err
+        assert "--send-time, --category, --opt-out-wording: " in capsys.readouterr().err
