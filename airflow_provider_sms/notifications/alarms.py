@@ -50,7 +50,7 @@ def _of_task(ti: Any, context: Any, event: str | None) -> Event:
         map_index,
         try_number,
         _aware(began or getattr(ti, "end_date", None)) or times.now(),
-        _link(ti, str(dag_id), str(run_id)),
+        _log_url(ti) or _task_link(str(dag_id), str(run_id), str(task_id), map_index, try_number),
         (dag_id, run_id, task_id, map_index, try_number),
     )
 
@@ -103,15 +103,19 @@ def _state(ti: Any) -> str:
     return RETRIED if tries is not None and most is not None and tries <= most else FAILED
 
 
-def _link(ti: Any, dag_id: str, run_id: str) -> str:
-    return _log_url(ti) or _run_link(dag_id, run_id)
-
-
 def _log_url(ti: Any) -> str:
     try:
         return _NOT_NEEDED.sub("", cutting.made_safe(ti.log_url or ""))
     except Exception:  # noqa: BLE001 - half a task instance, as a callback may come with, may lack what this needs
         return ""
+
+
+def _task_link(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int | None) -> str:
+    """The page of a try's log, where its task instance does not tell it: on Airflow 3.0."""
+    run = _run_link(dag_id, run_id)
+    mapped = f"/mapped/{map_index}" if map_index >= 0 else ""
+    tried = f"?try_number={try_number}" if try_number else ""
+    return f"{run}/tasks/{quote(task_id)}{mapped}{tried}" if run else ""
 
 
 def _run_link(dag_id: str, run_id: str, ti: Any = None) -> str:

@@ -203,12 +203,21 @@ class SmsGroupSendOperator(CampaignOperator):
     def _guards(self) -> Guards:
         return Guards(**{each.name: getattr(self, each.name) for each in fields(Guards)})
 
+    def _source(self, signature: str | None) -> Source:
+        from airflow_provider_sms import sources
+        from airflow_provider_sms.gateway.errors import InputError
+
+        if self.phones is not None and self.messages is not None:
+            raise InputError(ONE_OF_THEM)
+        if self.messages is None:
+            return sources.of_phones(unwrapped(self.phones), unwrapped(self.content))
+        return sources.of_messages(unwrapped(self.messages), unwrapped(self.content), signature)
+
     def _send(self, context: Context, find: Callable[[Planner], Campaign], *, waited: float) -> dict[str, Any]:
         return self._in_words(lambda: self._send_or_raise(context, find, waited))
 
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
-        from airflow_provider_sms import settings, sources
-        from airflow_provider_sms.gateway.errors import InputError
+        from airflow_provider_sms import settings
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.planning import Planner, make_order
@@ -217,15 +226,11 @@ class SmsGroupSendOperator(CampaignOperator):
         hook, policy = SmsHook(self.sms_conn_id), self._policy()
 
         def made() -> tuple[Source, Order]:
-            content = unwrapped(self.content)
-            if self.phones is not None and self.messages is not None:
-                raise InputError(ONE_OF_THEM)
-            if self.messages is None:
-                source = sources.of_phones(unwrapped(self.phones), content)
-            else:
-                source = sources.of_messages(unwrapped(self.messages), content, hook.account.signature)
+            # Before anything here holds a text: some tracebacks print every local variable.
+            account = hook.account
+            source = self._source(account.signature)
             order = make_order(
-                hook.account,
+                account,
                 source.content,
                 unwrapped(self.send_time),
                 self.batch_size,

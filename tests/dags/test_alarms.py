@@ -103,7 +103,8 @@ def said(simulator: Simulator) -> dict[int, list[str]]:
     return found
 
 
-def test_every_callback_of_tasks_and_dags(simulator: Simulator) -> None:
+def test_every_callback_of_tasks_and_dags(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
     run = run_dag(put(DAG_ID, FILE))
     assert states(run) == {
         "succeeds": "success",
@@ -126,6 +127,7 @@ def test_every_callback_of_tasks_and_dags(simulator: Simulator) -> None:
     }
     (log,) = [batch["content"] for batch in simulator.accepted() if batch["phones"] == ["13800130003"]]
     assert "/dags/alarms/" in log
+    assert "fails" in log.partition("/dags/alarms/")[2]
     assert run.run_id.partition("+")[0].partition(":")[0] in log
 
 
