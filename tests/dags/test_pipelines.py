@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from sqlalchemy import update
 
@@ -22,7 +21,7 @@ from airflow_provider_sms.ledger.replies import Claims
 from airflow_provider_sms.ledger.schema import reply_claim_table
 from tests.dags.test_waits import accepted, meanwhile
 from tests.support.airflow import EXAMPLES, put_dag, rendered_fields, run_dag, states, xcom
-from tests.support.fixtures import SetConnection
+from tests.support.fixtures import SetConnection, connection_classes
 from tests.support.pushed import listen, put_replies, receipts, receive, reply
 from tests.support.simulator import Simulator, wait_until
 
@@ -165,8 +164,8 @@ class TestTheTableOfReplies:
                 return f"sqlite:///{path}"
 
         set_connection("example_sms_database", conn_type="sqlite")
-        kind = type(BaseHook.get_connection("example_sms_database"))
-        monkeypatch.setattr(kind, "get_hook", lambda self: Hook(self.conn_id))
+        for kind in connection_classes():
+            monkeypatch.setattr(kind, "get_hook", lambda self: Hook(self.conn_id))
         with closing(sqlite3.connect(path)) as connection, connection:
             text = (EXAMPLES / "example_sms_replies_table.py").read_text()
             connection.execute(text[text.index("CREATE TABLE") : text.index("Unscheduled")])

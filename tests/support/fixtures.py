@@ -63,7 +63,6 @@ def sqlite(path: Path, factory: Any = sqlite3.Connection) -> Callable[[], sqlite
 @pytest.fixture
 def database(set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch) -> Database:
     """The connection `warehouse` leads to a hook whose database connections are made by a function."""
-    from airflow.providers.common.compat.sdk import BaseHook
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     def database(connect: Callable[[], Any], conn_type: str = "sqlite") -> None:
@@ -74,10 +73,21 @@ def database(set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch) -> 
                 return connect()
 
         set_connection("warehouse", conn_type=conn_type)
-        kind = type(BaseHook.get_connection("warehouse"))
-        monkeypatch.setattr(kind, "get_hook", lambda self: Hook(self.conn_id))
+        for kind in connection_classes():
+            monkeypatch.setattr(kind, "get_hook", lambda self: Hook(self.conn_id))
 
     return database
+
+
+def connection_classes() -> list[Any]:
+    """What connections are: on Airflow 3 the ones of a task are of a class of their own."""
+    from airflow.models import Connection
+
+    try:
+        from airflow.sdk.definitions.connection import Connection as TaskConnection
+    except ImportError:
+        return [Connection]
+    return [Connection, TaskConnection]
 
 
 class _CompiledStatements(dict[Any, Any]):
