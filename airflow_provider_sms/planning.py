@@ -39,7 +39,7 @@ from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Campaign, Draft, Plans, Terms
 from airflow_provider_sms.ledger.schema import BatchState
-from airflow_provider_sms.personal import Form, Messages, Portion, Row
+from airflow_provider_sms.personal import Form, Messages, Portion
 from airflow_provider_sms.policy import OnChanged, OnExpired, Policy
 from airflow_provider_sms.worded import prepare_text
 
@@ -49,7 +49,6 @@ LIFTABLE = tuple(each.__name__ for each in every_error(RefusedError) if each.can
 """Refusals that a person may have lifted before the next try: topped up, unlocked, corrected."""
 
 Chunks = Iterable[list[object]]
-Rows = Iterable[list[Row]]
 T = TypeVar("T")
 
 # Of personal texts, some of which may say it themselves.
