@@ -333,7 +333,7 @@ class Planner:
                         sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), reason)
                     draft.add(sifted.phones, sifted.excluded, portion.texts)
                     self.told(replace(portion, sifted=sifted))
-                if not sieve.included:
+                if not draft.included:
                     raise phone_list.none_to_send_to(sieve)
                 self._check_points(draft.points)
                 campaign = plans.complete(draft, handed_in.fingerprint(), sieve.counted())

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
+from typing import TypeVar
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 MOST_IN_FLIGHT = 32
 VALID_FOR = timedelta(hours=24)
@@ -33,6 +36,13 @@ class OnPhoneRefused(StrEnum):
 
     SPLIT = "split"
     FAIL = "fail"
+
+
+class OnNoPhones(StrEnum):
+    """What to do about a task that has nobody to send to."""
+
+    FAIL = "fail"
+    SKIP = "skip"
 
 
 class OnExpired(StrEnum):
@@ -76,7 +86,7 @@ class Policy:
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name in _CHOICES:
-                object.__setattr__(self, each.name, _choice(each.name, value))
+                object.__setattr__(self, each.name, read_choice(each.name, _CHOICES[each.name], value))
             elif isinstance(each.default, timedelta) and not isinstance(value, timedelta):
                 raise ValueError(f"{each.name}: expected a timedelta, got {type(value).__name__}.")
         if self.valid_for <= timedelta():
@@ -89,8 +99,12 @@ class Policy:
             raise ValueError(f"max_in_flight: {self.max_in_flight} is not between 1 and {MOST_IN_FLIGHT}.")
 
 
-def _choice(name: str, value: object) -> StrEnum:
-    choices = _CHOICES[name]
+def read_choice(name: str, choices: type[Choice], value: object) -> Choice:
+    """Read one of an argument's choices.
+
+    :param name: the argument's.
+    :raises ValueError: it is none of them; the message names them.
+    """
     try:
         return choices(str(value))
     except ValueError:

@@ -64,18 +64,14 @@ with DAG(
                 f"only {delivery['delivered']} of {delivery['accepted']} reached: {delivery['failedByCause']}"
             )
 
-    @task.short_circuit
-    def is_anybody_left(summary: dict[str, Any]) -> bool:
-        """Skip the follow-up if there is nobody to send it to."""
-        return UnreachedPhones(summary["campaign"]).count() > 0
-
     follow_up = SmsGroupSendOperator(
         task_id="follow_up",
         sms_conn_id=CONNECTION,
         phones=UnreachedPhones(CAMPAIGN),
         content="{{ params.reminder }}",
         campaign_key=f"{CAMPAIGN} follow-up",
+        on_no_phones="skip",  # everybody was reached, or has opted out since
         **GUARDS,
     )
     send >> receipts
-    gate(receipts.output) >> is_anybody_left(send.output) >> follow_up
+    gate(receipts.output) >> follow_up

@@ -4,6 +4,7 @@
     ├── InputError                  ours to refuse: nothing was sent, correct the named field
     │   ├── AccountError            the connection's settings
     │   ├── PhonesError             the phones
+    │   │   ├── NoPhonesError       nobody is left to send to
     │   │   └── PhonesSourceError   the file, the storage or the database that they come from
     │   ├── MessagesError           the rows that personal texts are made of
     │   │   └── MessagesSourceError the file, the storage or the database that they come from
@@ -92,6 +93,10 @@ class AccountError(InputError):
 
 class PhonesError(InputError):
     """The phones are not usable."""
+
+
+class NoPhonesError(PhonesError):
+    """Nobody is left to send to: no phone was handed in, or none that may be texted."""
 
 
 class PhonesSourceError(PhonesError):

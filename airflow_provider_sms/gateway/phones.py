@@ -17,7 +17,7 @@ from itertools import islice
 from operator import index
 from typing import SupportsIndex
 
-from airflow_provider_sms.gateway.errors import PhonesError
+from airflow_provider_sms.gateway.errors import NoPhonesError, PhonesError
 
 _MOBILE = re.compile(r"1[3-9][0-9]{9}", re.ASCII)
 _PLAIN = re.compile(r"1[3-9][0-9]{9}\Z", re.ASCII)
@@ -219,11 +219,15 @@ def read(phones: object, opted_out: Callable[[Sequence[str]], Set[str]] | None =
 def none_to_send_to(sieve: Sieve) -> PhonesError:
     """Say why there is nobody to send to.
 
-    :param sieve: what all phones went through; it included none.
+    :param sieve: what all phones went through; it included none, or all of them were left out.
+    :returns: a `NoPhonesError` unless what was handed in is no phones.
     """
-    left_out = sum(sieve.counted().values())
+    counted = sieve.counted()
+    left_out = sum(counted.values())
     if not left_out:
-        return PhonesError("phones: there is none; hand in at least one mobile, such as 13800130001.")
+        return NoPhonesError("phones: there is none; hand in at least one mobile, such as 13800130001.")
+    if sieve.included:
+        return NoPhonesError(f"phones: nobody is left to send to: {sieve.explained()}.")
     return PhonesError(
         f"phones: none of {left_out} is a mainland mobile: {sieve.explained()}. "
         "Write eleven digits beginning with 13 to 19, with or without +86."

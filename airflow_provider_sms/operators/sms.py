@@ -8,6 +8,8 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
 from airflow_provider_sms.gateway.categories import read_category
 from airflow_provider_sms.guards import DEFAULT, PER, Guards, OutsideHours
 from airflow_provider_sms.hooks.sms import SmsHook
@@ -26,8 +28,10 @@ from airflow_provider_sms.policy import (
     OnChanged,
     OnExpired,
     OnInDoubt,
+    OnNoPhones,
     OnPhoneRefused,
     Policy,
+    read_choice,
 )
 from airflow_provider_sms.rendering import messages_rendered, messages_shown, phones_shown, text_shown, unwrapped
 
@@ -106,6 +110,8 @@ class SmsGroupSendOperator(CampaignOperator):
     :param on_phone_refused: what to do if the platform refuses a request because of one phone: `split` it until that
         phone stands alone and is reported, or `fail`.
     :param on_expired: what to do with texts that are too late: `fail`, or `send_now`.
+    :param on_no_phones: what to do if there is nobody to send to, as no phone was handed in, or all were left out by
+        guards and opt-outs: `fail`, or `skip` this task and what depends on it.
     :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
     :param max_in_flight: requests under way at once, 1 to 32.
     :param max_wait: how long one try waits in all for a refusal to pass, or for receipts; beyond a minute it is
@@ -133,6 +139,7 @@ class SmsGroupSendOperator(CampaignOperator):
         on_changed: str = OnChanged.FAIL.value,
         on_phone_refused: str = OnPhoneRefused.SPLIT.value,
         on_expired: str = OnExpired.FAIL.value,
+        on_no_phones: str = OnNoPhones.FAIL.value,
         valid_for: timedelta = VALID_FOR,
         max_in_flight: int = 1,
         max_wait: timedelta = MAX_WAIT,
@@ -159,6 +166,7 @@ class SmsGroupSendOperator(CampaignOperator):
         self.on_changed = on_changed
         self.on_phone_refused = on_phone_refused
         self.on_expired = on_expired
+        self.on_no_phones = on_no_phones
         self.valid_for = valid_for
         self.max_in_flight = max_in_flight
         self.max_wait = max_wait
@@ -174,6 +182,7 @@ class SmsGroupSendOperator(CampaignOperator):
         # A wrong choice shall show when the DAG is read, not when it is to send.
         self._policy()
         self._guards()
+        read_choice("on_no_phones", OnNoPhones, on_no_phones)
         read_category(category)
         if (phones is None) == (messages is None):
             raise ValueError(ONE_OF_THEM)
@@ -183,6 +192,7 @@ class SmsGroupSendOperator(CampaignOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send what is left of the campaign, and return the summary.
 
+        :raises AirflowSkipException: there is nobody to send to, and `on_no_phones` is `skip`.
         :raises AirflowFailException: no retry can help: the input, the account or the ledger needs somebody, or
             phones are in doubt; the message says what to run.
         :raises CampaignError: a retry may help; it carries on with what is left.
@@ -214,10 +224,25 @@ class SmsGroupSendOperator(CampaignOperator):
         return sources.of_messages(unwrapped(self.messages), unwrapped(self.content), signature)
 
     def _send(self, context: Context, find: Callable[[Planner], Campaign], *, waited: float) -> dict[str, Any]:
-        return self._in_words(lambda: self._send_or_raise(context, find, waited))
+        return self._in_words(lambda: self._unless_nobody(lambda: self._send_or_raise(context, find, waited)))
+
+    def _unless_nobody(self, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Take a step that may find that there is nobody to send to.
+
+        :raises AirflowSkipException: it has, and `on_no_phones` is `skip`.
+        """
+        from airflow_provider_sms.gateway.errors import NoPhonesError
+
+        try:
+            return step()
+        except NoPhonesError as error:
+            if self.on_no_phones == OnNoPhones.SKIP:
+                raise AirflowSkipException(str(error)) from None
+            raise NoPhonesError(f"{error.what} Where that is as it should be, set on_no_phones='skip'.") from None
 
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
         from airflow_provider_sms import settings
+        from airflow_provider_sms.gateway.errors import NoPhonesError
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.planning import Planner, make_order
@@ -246,4 +271,7 @@ class SmsGroupSendOperator(CampaignOperator):
             source, order = made()
             planner = Planner(ledger, key, order, source.read, self.log, policy, source.form)
             _, report = self._send_planned(context, hook, planner, find, waited)
+            if not report.phones:
+                # Those of the plan have opted out since, or were texted by another campaign.
+                raise NoPhonesError(f"phones: nobody was left to send to: {report}.")
             return report.summary()

@@ -143,6 +143,12 @@ class TestTheMarketingCampaign:
         assert states(self.run(ledger))["follow_up"] == "skipped"
         assert len(texts(simulator)) == 1
 
+    def test_where_those_who_were_not_have_opted_out_there_is_none_either(
+        self, ledger: Ledger, simulator: Simulator
+    ) -> None:
+        assert states(self.run(ledger, MEMBERS[0], opted_out=MEMBERS[0]))["follow_up"] == "skipped"
+        assert len(texts(simulator)) == 1
+
     def test_where_hardly_anybody_was_nothing_more_is_sent(self, ledger: Ledger, simulator: Simulator) -> None:
         found = states(self.run(ledger, *MEMBERS[:3]))
         assert (found["gate"], found["follow_up"]) == ("failed", "upstream_failed")

@@ -15,12 +15,14 @@ import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferred,
 )
 
 from airflow_provider_sms.gateway import client as gateway_client
 from airflow_provider_sms.gateway.errors import MessagesSourceError, PhonesSourceError
+from airflow_provider_sms.gateway.hours import Hours
 from airflow_provider_sms.ledger import opt_outs, views
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
@@ -133,6 +135,66 @@ class TestSending:
 
     def test_a_mapped_instance_has_a_name_of_its_own(self, context: Any) -> None:
         assert operator().execute({"ti": TaskInstance(3)})["campaign"] == "dag/run/send/3"
+
+
+class TestNobodyToSendTo:
+    @pytest.fixture(autouse=True)
+    def _at_any_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Hours, "contain", lambda self, when: True)
+
+    def nothing_handed_in(self) -> list[dict[str, Any]]:
+        return [{"phones": []}, {"phones": None, "messages": [], "content": None}]
+
+    @pytest.fixture
+    def all_have_opted_out(self, ledger: Ledger) -> None:
+        with ledger.writing() as connection:
+            for phone in PHONES:
+                opt_outs.add(connection, ledger, phone, source="reply")
+
+    def test_fails_and_says_how_it_would_not(self, simulator: Simulator, context: Any) -> None:
+        for changes in self.nothing_handed_in():
+            with pytest.raises(AirflowFailException, match=r"phones: there is none.*set on_no_phones='skip'\.$"):
+                operator(**changes).execute(context)
+
+    def test_skips_if_that_is_as_it_should_be_and_a_later_try_may_have_somebody(
+        self, simulator: Simulator, context: Any, ti: TaskInstance
+    ) -> None:
+        for changes in self.nothing_handed_in():
+            with pytest.raises(AirflowSkipException, match="phones: there is none; hand in at least one mobile"):
+                operator(**changes, on_no_phones="skip").execute(context)
+        assert (simulator.accepted(), ti.pushed) == ([], [])
+        assert operator(on_no_phones="skip").execute(context)["accepted"] == 4
+
+    @pytest.mark.usefixtures("all_have_opted_out")
+    def test_all_who_were_handed_in_have_opted_out(self, simulator: Simulator, context: Any) -> None:
+        said = r"phones: nobody is left to send to: 4 opted out \(item 1: 138\*\*\*\*0001, opted out; "
+        with pytest.raises(AirflowFailException, match=said):
+            operator(category="marketing").execute(context)
+        with pytest.raises(AirflowSkipException, match=said):
+            operator(category="marketing", on_no_phones="skip").execute(context)
+        assert simulator.accepted() == []
+
+    @pytest.mark.usefixtures("all_have_opted_out")
+    def test_all_of_them_after_the_plan(
+        self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(opt_outs.Lookup, "among", lambda self, phones: frozenset())
+        for _ in range(2):
+            with pytest.raises(AirflowSkipException, match=r"nobody was left to send to: 0 accepted.*4 excluded"):
+                operator(category="marketing", on_no_phones="skip").execute(context)
+        assert simulator.accepted() == []
+
+    def test_what_is_no_phone_fails_all_the_same(self, context: Any) -> None:
+        with pytest.raises(AirflowFailException, match="phones: none of 2 is a mainland mobile"):
+            operator(phones=["rubbish", ""], on_no_phones="skip").execute(context)
+
+    def test_a_dry_run_says_the_same(self, context: Any) -> None:
+        with pytest.raises(AirflowSkipException, match="phones: there is none"):
+            operator(phones=[], on_no_phones="skip", dry_run=True).execute(context)
+
+    def test_a_choice_that_there_is_not_shows_when_the_dag_is_read(self) -> None:
+        with pytest.raises(ValueError, match="on_no_phones: 'ignore' is none of 'fail', 'skip'"):
+            operator(on_no_phones="ignore")
 
 
 class TestBadInput:
