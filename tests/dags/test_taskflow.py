@@ -19,6 +19,7 @@ PAGES = [ROOT / "docs" / language / "howto" / "taskflow.md" for language in ("en
 
 @pytest.mark.usefixtures("connection")
 def test_a_function_says_what_to_send(simulator: Simulator) -> None:
+    simulator.settings(one_per_minute=False)
     run = run_dag(put_dag(Path(__file__).with_name("taskflow.py")))
     assert states(run) == {
         "found": "success",
