@@ -35,6 +35,7 @@ from tests.support.campaigns import ACCOUNT, PHONES, SENDER, TEXT, Campaigns, Pl
 
 UNSENT = errors.UnsentError("The platform can not be reached: Connection refused.")
 NO_MONEY = errors.BalanceTooLowError("The platform refused: 余额不足.")
+NO_MOBILE = errors.PhoneFormatError("The platform refused: 手机号码格式不正确.")
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
 KEY = CampaignKey("", SENDER)
 NEVER = [UNSENT] * 4
@@ -375,6 +376,16 @@ class TestMapped:
         platform = Platform()
         campaigns.run(platform, PHONES[:4], map_index=1)
         assert platform.accepted == PHONES[2:4]
+
+    @pytest.mark.parametrize("refused", [[NO_MONEY], [NO_MOBILE] * 3], ids=["as a whole", "phone by phone"])
+    def test_nor_is_what_was_in_doubt_before_it_was_refused(
+        self, campaigns: Campaigns, refused: list[errors.RefusedError]
+    ) -> None:
+        fail(campaigns, Platform(LOST), PHONES[:2], map_index=0)
+        campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
+        fail(campaigns, Platform(*refused), PHONES[:2], map_index=0, on_in_doubt="resend")
+        assert {batch.state for batch in campaigns.batches()} == {"refused"}
+        assert campaigns.run(Platform(), PHONES[:2], map_index=1).excluded == {"in another instance": 2}
 
     def test_instances_at_once_text_nobody_twice(self, campaigns: Campaigns) -> None:
         platform = Platform()

@@ -32,6 +32,7 @@ from airflow_provider_sms.ledger.schema import (
     once_table,
     recipient_table,
     text_table,
+    texted_table,
 )
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
 
@@ -301,12 +302,9 @@ class Outbox:
             ).scalar_one()
             highest = select(func.max(table.c.number)).where(table.c.campaign_id == claim.campaign_id)
             number = connection.execute(highest).scalar_one() + 1
-            if self._is_noted:
-                frequency.forget(connection, [claim.batch_id])
-            self._forget_once(connection, claim.batch_id)
             halved = {"state": BatchState.PLANNED, "split_from": row.split_from or row.number}
             halved |= {"refusal": refusal, "message": storable(message, _LONGEST_MESSAGE)}
-            connection.execute(
+            inserted = connection.execute(
                 insert(table).values(
                     **halved,
                     campaign_id=claim.campaign_id,
@@ -315,12 +313,20 @@ class Outbox:
                     last_position=row.last_position,
                     phones=len(claim.phones) - middle,
                     attempt=0,
-                    resends=0,
+                    resends=row.resends,
                     accepted=0,
                     text_number=row.text_number,
                     segments=row.segments,
                 )
             )
+            if row.resends:
+                (half,) = inserted.inserted_primary_key or (0,)
+                later = select(people.c.phone).where(of_batch, people.c.position >= border)
+                for notes in (texted_table, once_table):
+                    those = and_(notes.c.batch_id == row.id, notes.c.phone.in_(later))
+                    connection.execute(update(notes).where(those).values(batch_id=half))
+            else:
+                self._free(connection, row.id)
             connection.execute(
                 update(table).where(table.c.id == row.id).values(**halved, last_position=border - 1, phones=middle)
             )
@@ -579,13 +585,15 @@ class Outbox:
             is_settled = is_news or connection.execute(settled.where(is_in_doubt)).rowcount > 0
             if is_settled and state in (BatchState.PLANNED, BatchState.REFUSED):
                 resends = select(table.c.resends).where(table.c.id == claim.batch_id)
-                if self._is_noted and not connection.execute(resends).scalar_one():
-                    frequency.forget(connection, [claim.batch_id])
-                self._forget_once(connection, claim.batch_id)
+                # Of one that is sent again an earlier attempt may have reached the phones.
+                if not connection.execute(resends).scalar_one():
+                    self._free(connection, claim.batch_id)
         return is_news
 
-    def _forget_once(self, connection: Connection, batch_id: int) -> None:
-        """Nothing of an attempt has left: its phones are free for other instances of a mapped task."""
+    def _free(self, connection: Connection, batch_id: int) -> None:
+        """Nothing of a batch has left: others may text its phones."""
+        if self._is_noted:
+            frequency.forget(connection, [batch_id])
         if self._campaign.once_scope is not None:
             connection.execute(delete(once_table).where(once_table.c.batch_id == batch_id))
 

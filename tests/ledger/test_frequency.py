@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from airflow_provider_sms.gateway.errors import AnswerLostError, BalanceTooLowError, UnsentError
+from airflow_provider_sms.gateway.errors import AnswerLostError, BalanceTooLowError, PhoneFormatError, UnsentError
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger import frequency, upkeep, verdicts
 from airflow_provider_sms.ledger.database import Ledger
@@ -117,6 +117,19 @@ def test_a_campaign_s_own_attempt_does_not_count_against_it(
     campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
     assert send("spring", PHONES[:2], on_in_doubt="resend").accepted == 2
     assert noted(ledger) == 2
+
+
+def test_what_was_in_doubt_counts_also_where_each_phone_of_it_is_refused_then(
+    send: Callable[..., Any], ledger: Ledger, campaigns: Campaigns
+) -> None:
+    with pytest.raises(CampaignError):
+        send("spring", PHONES[:2], platform=Platform(AnswerLostError("lost")))
+    campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
+    with pytest.raises(CampaignError):
+        send("spring", PHONES[:2], platform=Platform(*[PhoneFormatError("no mobile")] * 3), on_in_doubt="resend")
+    assert [(batch.phones, batch.state) for batch in campaigns.batches()] == [(1, "refused"), (1, "refused")]
+    assert noted(ledger) == 2
+    assert send("summer", PHONES[:2]).excluded == {REASON: 2}
 
 
 def test_what_was_in_doubt_counts_also_while_it_waits_to_be_sent_again(
