@@ -247,7 +247,7 @@ class Planner:
         reopened = outbox.reopen(LIFTABLE, too_late)
         if reopened:
             self.log.info("Batches that are tried again, as nothing of them was sent: %d.", reopened)
-        return outbox.states().keys() != {BatchState.PLANNED}
+        return bool(outbox.states().keys() - {BatchState.PLANNED})
 
     def _is_late(self, stored: Campaign) -> bool:
         """Whether the time to send at, still the same, has gone stale since the plan: what then, the policy says."""
@@ -333,7 +333,7 @@ class Planner:
                         sifted = sieve.leave_out(sifted, lookup.among(sifted.phones), reason)
                     draft.add(sifted.phones, sifted.excluded, portion.texts)
                     self.told(replace(portion, sifted=sifted))
-                if not draft.included:
+                if not sieve.included:
                     raise phone_list.none_to_send_to(sieve)
                 self._check_points(draft.points)
                 campaign = plans.complete(draft, handed_in.fingerprint(), sieve.counted())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -185,12 +185,11 @@ class Sieve:
         return range(first, self._items + 1)
 
 
-def read(phones: object, opted_out: Callable[[Sequence[str]], Set[str]] | None = None) -> Phones:
+def read(phones: object) -> Phones:
     """Read phones as people hand them in.
 
     :param phones: comma text (Chinese commas, semicolons or a line each will do), or any iterable of texts or
         whole numbers.
-    :param opted_out: tells which of some phones have opted out and are left out, too; None to leave that aside.
     :returns: normalised phones, each once, and what was left out.
     :raises PhonesError: not a list of phones at all, or none of them can be sent to.
 
@@ -202,8 +201,6 @@ def read(phones: object, opted_out: Callable[[Sequence[str]], Set[str]] | None =
     position = 1
     for chunk in chunks(items(phones)):
         sifted = sieve.sift(chunk)
-        if opted_out is not None:
-            sifted = sieve.leave_out(sifted, opted_out(sifted.phones), Reason.OPTED_OUT)
         left_out = sifted.excluded
         if left_out:
             included.extend(phone for at, phone in enumerate(sifted.phones) if at not in left_out)
@@ -219,15 +216,13 @@ def read(phones: object, opted_out: Callable[[Sequence[str]], Set[str]] | None =
 def none_to_send_to(sieve: Sieve) -> PhonesError:
     """Say why there is nobody to send to.
 
-    :param sieve: what all phones went through; it included none, or all of them were left out.
+    :param sieve: what all phones went through; it included none.
     :returns: a `NoPhonesError` unless what was handed in is no phones.
     """
     counted = sieve.counted()
     left_out = sum(counted.values())
     if not left_out:
         return NoPhonesError("phones: there is none; hand in at least one mobile, such as 13800130001.")
-    if sieve.included:
-        return NoPhonesError(f"phones: nobody is left to send to: {sieve.explained()}.")
     return PhonesError(
         f"phones: none of {left_out} is a mainland mobile: {sieve.explained()}. "
         "Write eleven digits beginning with 13 to 19, with or without +86."

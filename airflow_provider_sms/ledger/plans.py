@@ -287,7 +287,7 @@ class Plans:
                 return
             ours = connection.execute(select(table).where(table.c.id == draft.id)).one()
             if current.planned_at is not None and (
-                _says_the_same(current, ours, fingerprint) or not _take_back(connection, current.id)
+                _says_the_same(current, ours, fingerprint, draft.included) or not _take_back(connection, current.id)
             ):
                 return
             connection.execute(
@@ -542,9 +542,11 @@ def _take_back(connection: Connection, campaign_id: int) -> bool:
     return True
 
 
-def _says_the_same(current: Row[Any], ours: Row[Any], fingerprint: str) -> bool:
+def _says_the_same(current: Row[Any], ours: Row[Any], fingerprint: str, phones: int) -> bool:
+    if (current.fingerprint, current.phones) != (fingerprint, phones):
+        return False
     names = ("content_hash", "category", "send_time", "guards")
-    return current.fingerprint == fingerprint and all(getattr(current, name) == getattr(ours, name) for name in names)
+    return all(getattr(current, name) == getattr(ours, name) for name in names)
 
 
 def _campaign(row: Row[Any]) -> Campaign:

@@ -244,6 +244,7 @@ class SmsGroupSendOperator(CampaignOperator):
         from airflow_provider_sms import settings
         from airflow_provider_sms.gateway.errors import NoPhonesError
         from airflow_provider_sms.ledger.keys import CampaignKey
+        from airflow_provider_sms.ledger.plans import IN_ANOTHER_INSTANCE
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.planning import Planner, make_order
 
@@ -271,7 +272,8 @@ class SmsGroupSendOperator(CampaignOperator):
             source, order = made()
             planner = Planner(ledger, key, order, source.read, self.log, policy, source.form)
             _, report = self._send_planned(context, hook, planner, find, waited)
-            if not report.phones:
-                # Those of the plan have opted out since, or were texted by another campaign.
-                raise NoPhonesError(f"phones: nobody was left to send to: {report}.")
+            # Whom another instance of a mapped task has taken gets the text from that one.
+            if not report.phones and IN_ANOTHER_INSTANCE not in report.excluded:
+                left_out = ", ".join(f"{count} {reason}" for reason, count in report.excluded.items())
+                raise NoPhonesError(f"phones: nobody is left to send to: {left_out}.")
             return report.summary()
