@@ -26,11 +26,7 @@ from tests.support.push_load import Receipt
 from tests.support.receiver_process import HOST, TOKEN, free_port, status_of
 from tests.support.wire import Server, serving
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.timeout(1200),
-    pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"),
-]
+pytestmark = pytest.mark.timeout(1200)
 
 PAGES = ("/api/v2/version", "/api/v2/monitor/health")
 ROUNDS = 10

@@ -6,8 +6,6 @@ Takes minutes, so only with SMS_LIVE=1.
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,39 +13,18 @@ import pytest
 
 from scripts.processes import Children
 from tests.support.airflow_rest import Airflow, airflow_with_dags, start_airflow
-from tests.support.fixtures import APP_KEY
 from tests.support.simulator import Simulator
 
 DAG_ID = "late"
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("airflow.models.deadline") is None, reason="this Airflow has no deadlines"
-    ),
-]
-
-
-@pytest.fixture
-def platform() -> Iterator[Simulator]:
-    with Simulator(app_id="FAKE-APP-ID", app_key=APP_KEY) as simulator:
-        simulator.settings(one_per_minute=False)
-        yield simulator
-
-
-@pytest.fixture
-def children() -> Iterator[Children]:
-    with Children(patience=10) as children:
-        yield children
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("airflow.models.deadline") is None, reason="this Airflow has no deadlines"
+)
 
 
 @pytest.fixture
 def airflow(children: Children, platform: Simulator, tmp_path: Path) -> Iterator[Airflow]:
-    account = {"conn_type": "sms", "host": platform.base_url, "login": platform.app_id, "password": platform.app_key}
-    account["extra"] = json.dumps({"signature": "云通信"})
-    changes = {"AIRFLOW_CONN_SMS_DEFAULT": json.dumps(account)}
+    changes = {"AIRFLOW_CONN_SMS_DEFAULT": platform.as_connection(signature="云通信")}
     file = Path(__file__).with_name("dags") / f"{DAG_ID}.py"
     with airflow_with_dags(children, [file], tmp_path, **changes) as env:
         airflow = start_airflow(children, env, tmp_path, "scheduler", "triggerer")

@@ -5,18 +5,13 @@ Takes minutes, so only with SMS_LIVE=1.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.support.many_waiters import INTERVAL, WAITERS, measure
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.timeout(1500),
-    pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"),
-]
+pytestmark = pytest.mark.timeout(1500)
 # How many questions to watch once all wait.
 WATCHED = 4
 

@@ -6,8 +6,6 @@ Takes minutes, so only with SMS_LIVE=1.
 
 from __future__ import annotations
 
-import json
-import os
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,12 +24,6 @@ from tests.support.databases import PostgreSQL
 from tests.support.fixtures import APP_KEY
 from tests.support.simulator import Simulator
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"),
-]
-
 TOKEN = "FAKE-PUSH-TOKEN-0123456789abcdef"
 PHONES = 10_000
 BATCH_SIZE = 500
@@ -40,12 +32,6 @@ FILE = Path(__file__).parent / "dags" / "end_to_end.py"
 # The platform says of some that they were not reached, pushes some receipts twice, and has some people reply.
 FLAGS = ["--fail-share", "0.05", "--duplicate-share", "0.1", "--reply-share", "0.01", "--reply-text", "1"]
 FLAGS += ["--receipt-order", "shuffled", "--push-repeats", "100", "--push-workers", "8"]
-
-
-@pytest.fixture
-def children() -> Iterator[Children]:
-    with Children() as children:
-        yield children
 
 
 @pytest.fixture
@@ -59,14 +45,12 @@ def airflow(
     postgresql_server: PostgreSQL, platform: Simulator, children: Children, tmp_path: Path
 ) -> Iterator[tuple[Airflow, Ledger]]:
     """Airflow with everything on PostgreSQL, the platform pushing to its API server, and the ledger."""
-    connection = {"conn_type": "sms", "host": platform.base_url, "login": platform.app_id, "password": APP_KEY}
-    connection["extra"] = json.dumps({"batch_size": BATCH_SIZE})
     with postgresql_server.database() as home, postgresql_server.database() as ledger_url:
         changes = {
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": home,
             "AIRFLOW__SMS__SQL_ALCHEMY_CONN": ledger_url,
             "AIRFLOW__SMS__PUSH_TOKENS": TOKEN,
-            "AIRFLOW_CONN_SMS_DEFAULT": json.dumps(connection),
+            "AIRFLOW_CONN_SMS_DEFAULT": platform.as_connection(batch_size=BATCH_SIZE),
             "REPLIES_FILE": str(tmp_path / "replies.txt"),
         }
         ledger = Ledger(read_url(ledger_url))

@@ -5,8 +5,6 @@ Takes minutes, so only with SMS_LIVE=1.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,34 +14,14 @@ import pytest
 from scripts.processes import Children
 from tests.support.airflow import EXAMPLES
 from tests.support.airflow_rest import ENDED, Airflow, airflow_with_dags, start_airflow
-from tests.support.fixtures import APP_KEY
 from tests.support.simulator import Simulator
-
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"),
-]
 
 DAG_ID = "example_sms_hitl"
 
 
 @pytest.fixture
-def platform() -> Iterator[Simulator]:
-    with Simulator(app_id="FAKE-APP-ID", app_key=APP_KEY) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def children() -> Iterator[Children]:
-    with Children(patience=10) as children:
-        yield children
-
-
-@pytest.fixture
 def airflow(children: Children, platform: Simulator, tmp_path: Path) -> Iterator[Airflow]:
-    account = {"conn_type": "sms", "host": platform.base_url, "login": platform.app_id, "password": platform.app_key}
-    changes = {"AIRFLOW_CONN_SMS_SIMULATOR": json.dumps(account)}
+    changes = {"AIRFLOW_CONN_SMS_SIMULATOR": platform.as_connection()}
     with airflow_with_dags(children, [EXAMPLES / f"{DAG_ID}.py"], tmp_path, **changes) as env:
         # Before 3.3 the triggerer looks for the answer.
         airflow = start_airflow(children, env, tmp_path, "scheduler", "triggerer")
@@ -52,7 +30,6 @@ def airflow(children: Children, platform: Simulator, tmp_path: Path) -> Iterator
 
 
 def test_who_shall_decide_is_texted_and_answers_in_airflow(platform: Simulator, airflow: Airflow) -> None:
-    platform.settings(one_per_minute=False)
     for number, (choice, published) in enumerate([("Approve", "success"), ("Reject", "skipped")], 1):
         run_id = airflow.trigger(DAG_ID)
         # An answer that is quicker than the scheduler's own books fails the task, in Airflow 3.3.2.

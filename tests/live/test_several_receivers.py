@@ -5,10 +5,7 @@ Takes a minute, so only with SMS_LIVE=1.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-import pytest
 
 from airflow_provider_sms.ledger import versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
@@ -17,12 +14,6 @@ from scripts.processes import Children
 from scripts.sandbox import AIRFLOW, airflow_home, last_lines
 from tests.support.receiver_process import TOKEN, Receiver, free_port, status_of
 from tests.support.same_pushes import push_everything_to
-
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"),
-]
 
 
 def test_workers_of_airflow_and_a_receiver_of_its_own(postgresql_url: str, tmp_path: Path) -> None:

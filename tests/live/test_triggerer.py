@@ -5,8 +5,6 @@ Takes minutes, so only with SMS_LIVE=1.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +15,6 @@ from scripts.processes import Children
 from tests.support.airflow_rest import Airflow, airflow_with_dags, start_airflow
 from tests.support.fixtures import APP_KEY
 from tests.support.simulator import Simulator
-
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"),
-]
 
 DAG_ID = "many_waiters"
 TASK_ID = "enough_points"
@@ -41,20 +33,13 @@ def platform() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def children() -> Iterator[Children]:
-    with Children(patience=10) as children:
-        yield children
-
-
-@pytest.fixture
 def home(children: Children, platform: Simulator, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of an Airflow that says all it has to say."""
     file = Path(__file__).with_name("dags") / f"{DAG_ID}.py"
-    account = {"conn_type": "sms", "host": platform.base_url, "login": platform.app_id, "password": platform.app_key}
     changes = {
         "AIRFLOW__CORE__PARALLELISM": "8",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
-        "AIRFLOW_CONN_SMS_DEFAULT": json.dumps(account),
+        "AIRFLOW_CONN_SMS_DEFAULT": platform.as_connection(),
     }
     with airflow_with_dags(children, [file], tmp_path, **changes) as env:
         yield env

@@ -5,7 +5,6 @@ Everything is on PostgreSQL, whose own log tells what the ledger is asked.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -74,16 +73,10 @@ def measure(folder: Path, intervals: int) -> Cost:
         platform = stack.enter_context(Simulator(app_id="FAKE-APP-ID", app_key="FAKE-APP-KEY-5d41402a"))
         _send(ledger)
         children = stack.enter_context(Children(patience=10))
-        account = {
-            "conn_type": "sms",
-            "host": platform.base_url,
-            "login": platform.app_id,
-            "password": platform.app_key,
-        }
         changes = {
             "AIRFLOW__CORE__PARALLELISM": "8",
             "AIRFLOW__SMS__SQL_ALCHEMY_CONN": url,
-            "AIRFLOW_CONN_SMS_DEFAULT": json.dumps(account),
+            "AIRFLOW_CONN_SMS_DEFAULT": platform.as_connection(),
         }
         database = stack.enter_context(server.database())
         env = stack.enter_context(airflow_with_dags(children, [DAG_FILE], folder, database=database, **changes))

@@ -102,6 +102,11 @@ class Simulator:
             self._stderr = None
         return status
 
+    def as_connection(self, **extra: object) -> str:
+        """An Airflow connection to it, as the environment holds one."""
+        fields = {"conn_type": "sms", "host": self.base_url, "login": self.app_id, "password": self.app_key}
+        return json.dumps({**fields, "extra": json.dumps(extra)})
+
     # Its pages
 
     def accepted(self) -> list[dict[str, Any]]:
