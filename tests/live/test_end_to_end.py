@@ -23,6 +23,7 @@ from tests.support.airflow_rest import ENDED, Airflow, airflow_with_dags, start_
 from tests.support.databases import PostgreSQL
 from tests.support.fixtures import APP_KEY
 from tests.support.simulator import Simulator
+from tests.support.statsd import StatsD
 
 TOKEN = "FAKE-PUSH-TOKEN-0123456789abcdef"
 PHONES = 10_000
@@ -41,12 +42,19 @@ def platform() -> Iterator[Simulator]:
 
 
 @pytest.fixture
+def statsd() -> Iterator[StatsD]:
+    with StatsD() as statsd:
+        yield statsd
+
+
+@pytest.fixture
 def airflow(
-    postgresql_server: PostgreSQL, platform: Simulator, children: Children, tmp_path: Path
+    postgresql_server: PostgreSQL, platform: Simulator, statsd: StatsD, children: Children, tmp_path: Path
 ) -> Iterator[tuple[Airflow, Ledger]]:
     """Airflow with everything on PostgreSQL, the platform pushing to its API server, and the ledger."""
     with postgresql_server.database() as home, postgresql_server.database() as ledger_url:
         changes = {
+            **statsd.environment,
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": home,
             "AIRFLOW__SMS__SQL_ALCHEMY_CONN": ledger_url,
             "AIRFLOW__SMS__PUSH_TOKENS": TOKEN,
@@ -65,7 +73,7 @@ def airflow(
 
 
 def test_a_campaign_from_its_file_to_the_last_receipt_and_every_reply(
-    airflow: tuple[Airflow, Ledger], platform: Simulator, tmp_path: Path
+    airflow: tuple[Airflow, Ledger], platform: Simulator, statsd: StatsD, tmp_path: Path
 ) -> None:
     running, ledger = airflow
     file = tmp_path / "phones.txt"
@@ -106,6 +114,16 @@ def test_a_campaign_from_its_file_to_the_last_receipt_and_every_reply(
     assert len(ids) == len(set(ids)) == replies
     assert set(running.states("reply_desk").values()) <= {"success", "running", "queued"}
     no_secret_in_logs(tmp_path)
+
+    # What tasks, the mounted receiver and whoever matched have told Airflow's metrics is all of it, once.
+    def metrics() -> dict[str, int]:
+        failed = sum(count for stat, count in statsd.counts.items() if stat.startswith("sms.texts.failed"))
+        pushed = statsd.counts["sms.pushes.receipts"] + statsd.counts["sms.pushes.replies"]
+        accepted = statsd.counts["sms.texts.accepted,conn_id=sms_default"]
+        return {"accepted": accepted, "delivered": statsd.counts["sms.texts.delivered"], "failed": failed, "in": pushed}
+
+    told = {key: delivered[key] for key in ("accepted", "delivered", "failed")}
+    running.until("all is counted", lambda: metrics() == told | {"in": platform.pushes()["answered200"]}, 60)
 
 
 def counted(ledger: Ledger, table: Any) -> int:
