@@ -191,10 +191,10 @@ def test_an_interruption_lets_the_request_end_and_says_how_far_it_came(
     """Also that the same command carries on from there."""
     simulator.fault("slow", on="send", seconds=2.0)
     files = tmp_path / "stdout", tmp_path / "stderr"
-    process = forking.Program("airflow_provider_sms", (*SEND, "--batch-size", "1"), os.environ, *files)
-    wait_until(lambda: simulator.faults() == [])
-    process.send_signal(ending)
-    status = process.wait(60)
+    with forking.Program("airflow_provider_sms", (*SEND, "--batch-size", "1"), os.environ, *files) as process:
+        wait_until(lambda: simulator.faults() == [])
+        process.send_signal(ending)
+        status = process.wait(60)
     output, complaint = (file.read_text() for file in files)
     assert status == Exit.REFUSED, complaint
     assert output.startswith("1 accepted, 0 refused, 0 in doubt, 1 not sent")

@@ -32,7 +32,7 @@ def forking() -> ForkServerContext:
 class Program:
     """`python -m module arguments…` in a session of its own; as much of a `subprocess.Popen` as tests need.
 
-    Airflow is in it already, with the AIRFLOW_HOME of the test run.
+    Airflow is in it already, with the AIRFLOW_HOME of the test run. As a context it is killed at the end, if it runs.
 
     :param module: or `-c`, and the first argument is the program's text.
     :param env: its whole environment.
@@ -59,6 +59,13 @@ class Program:
             assert begun.poll(60)
         assert self._process.pid is not None
         self.pid = self._process.pid
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.send_signal(signal.SIGKILL)
+        self.wait(30)
 
     def poll(self) -> int | None:
         """Its exit status, None as long as it runs; a signal's number as a negative one."""
@@ -93,12 +100,8 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         reads, output, errors = (Path(folder, name) for name in ("stdin", "stdout", "stderr"))
         reads.write_text(stdin)
-        program = Program(module, arguments, os.environ if env is None else env, output, errors, reads)
-        try:
+        with Program(module, arguments, os.environ if env is None else env, output, errors, reads) as program:
             status = program.wait(timeout)
-        except subprocess.TimeoutExpired:
-            program.send_signal(signal.SIGKILL)
-            raise
         return subprocess.CompletedProcess([module, *arguments], status, output.read_text(), errors.read_text())
 
 
