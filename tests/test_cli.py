@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import airflow
 import pytest
+from airflow import __version__ as airflow_version
+from cryptography.fernet import Fernet
 
 from airflow_provider_sms import cli
 from airflow_provider_sms.cli import Exit
-from tests.support.airflow import ROOT, migrate, new_home
+from tests.support import forking
+from tests.support.airflow import ROOT, migrate
 from tests.support.simulator import Simulator, wait_until
 
 PHONES = "13800130001,13800130002"
@@ -26,17 +28,18 @@ pytestmark = pytest.mark.usefixtures("connection")
 
 
 def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "airflow_provider_sms", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, env=environment)
+    return forking.run("airflow_provider_sms", *arguments, stdin=stdin)
 
 
 class TestTheProgram:
     """A few runs of the whole program: what is on stdout, on stderr, and the exit status."""
 
-    def test_balance(self, simulator: Simulator) -> None:
+    def test_balance_where_nothing_of_airflow_is_loaded_before(self, simulator: Simulator) -> None:
+        """Airflow, too, writes to stdout when it is loaded."""
         simulator.settings(balance=241)
-        finished = run("balance")
+        command = [sys.executable, "-m", "airflow_provider_sms", "balance"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
         assert (finished.stdout, finished.returncode) == ("241\n", 0), finished.stderr
 
     def test_send(self, simulator: Simulator) -> None:
@@ -55,14 +58,6 @@ class TestTheProgram:
         said = finished.stderr.strip().splitlines()[-1]
         assert said.startswith("error: sms_conn_id: there is no connection 'sms_nowhere'")
         assert "Traceback" not in finished.stderr
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "airflow_provider_sms", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
 
 
 def main(*arguments: str) -> int:
@@ -191,15 +186,17 @@ def test_a_balance_that_can_not_be_read_is_not_reached(simulator: Simulator) -> 
     [(signal.SIGINT, "Interrupted: 1 accepted"), (signal.SIGTERM, "Told to stop. Phones: 1 accepted")],
 )
 def test_an_interruption_lets_the_request_end_and_says_how_far_it_came(
-    simulator: Simulator, ending: signal.Signals, said: str
+    simulator: Simulator, tmp_path: Path, ending: signal.Signals, said: str
 ) -> None:
     """Also that the same command carries on from there."""
     simulator.fault("slow", on="send", seconds=2.0)
-    process = start(*SEND, "--batch-size", "1")
-    wait_until(lambda: simulator.faults() == [])
-    process.send_signal(ending)
-    output, complaint = process.communicate(timeout=60)
-    assert process.returncode == Exit.REFUSED, complaint
+    files = tmp_path / "stdout", tmp_path / "stderr"
+    with forking.Program("airflow_provider_sms", (*SEND, "--batch-size", "1"), os.environ, *files) as process:
+        wait_until(lambda: simulator.faults() == [])
+        process.send_signal(ending)
+        status = process.wait(60)
+    output, complaint = (file.read_text() for file in files)
+    assert status == Exit.REFUSED, complaint
     assert output.startswith("1 accepted, 0 refused, 0 in doubt, 1 not sent")
     assert said in complaint
     assert "repeat the command" in complaint
@@ -216,26 +213,23 @@ def test_the_exit_statuses_are_in_the_help(arguments: tuple[str, ...], capsys: p
     assert "3  in doubt" in capsys.readouterr().out
 
 
-def test_a_connection_in_airflow_s_database(
-    simulator: Simulator, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return forking.run("airflow", *arguments)
+
+
+def test_a_connection_in_airflow_s_database(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where `BaseHook.get_connection` does not look outside a task."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "AIRFLOW_HOME": str(new_home(tmp_path)),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    }
+    migrate()
+    # Airflow makes up a key when it makes its `airflow.cfg`, and may have been loaded before there was one.
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", Fernet.generate_key().decode())
     definition = {"conn_type": "sms", "host": simulator.base_url, "login": simulator.app_id}
     definition["password"] = simulator.app_key
-    for arguments in (
-        ("-m", "airflow", "connections", "add", "sms_in_database", "--conn-json", json.dumps(definition)),
-        ("-m", "airflow_provider_sms", "balance", "--conn-id", "sms_in_database"),
-    ):
-        command = [sys.executable, *arguments]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-        assert finished.returncode == 0, finished.stdout + finished.stderr
+    added = airflow("connections", "add", "sms_in_database", "--conn-json", json.dumps(definition))
+    assert added.returncode == 0, added.stdout + added.stderr
+    finished = run("balance", "--conn-id", "sms_in_database")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
     assert finished.stdout == f"{simulator.settings()['balance']}\n"
+    assert airflow("connections", "delete", "sms_in_database").returncode == 0
 
 
 class TestUnderAirflow:
@@ -243,28 +237,23 @@ class TestUnderAirflow:
 
     @pytest.fixture(autouse=True)
     def needs_airflow_3_2(self) -> None:
-        if tuple(map(int, airflow.__version__.split(".")[:2])) < (3, 2):
-            pytest.skip(f"Airflow {airflow.__version__} takes no commands from providers")
-
-    @staticmethod
-    def airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "airflow", "sms", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if tuple(map(int, airflow_version.split(".")[:2])) < (3, 2):
+            pytest.skip(f"Airflow {airflow_version} takes no commands from providers")
 
     def test_the_balance(self, simulator: Simulator) -> None:
         simulator.settings(balance=241)
-        finished = self.airflow("balance", "--output", "json")
+        finished = airflow("sms", "balance", "--output", "json")
         assert finished.returncode == Exit.DONE, finished.stderr
         assert json.loads(finished.stdout.strip().splitlines()[-1]) == {"remainPoint": 241}
 
     def test_a_send_and_its_exit_status(self, simulator: Simulator) -> None:
         simulator.fault("cut_after", on="send")
-        finished = self.airflow(*SEND)
+        finished = airflow("sms", *SEND)
         assert finished.returncode == Exit.IN_DOUBT, finished.stderr
         assert len(simulator.accepted()) == 1
 
     def test_commands_in_a_group(self, ledger_file: Path) -> None:
-        finished = self.airflow("ledger", "upgrade")
+        finished = airflow("sms", "ledger", "upgrade")
         assert finished.returncode == Exit.DONE, finished.stderr
         assert finished.stdout.strip().splitlines()[-1].startswith("The ledger has version ")
 

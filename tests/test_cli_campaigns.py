@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -28,8 +27,8 @@ from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign
 from airflow_provider_sms.planning import Planner, make_order
 from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import CampaignError
-from tests.support.airflow import ROOT
 from tests.support.campaigns import ACCOUNT, PHONES, TEXT, Campaigns, Platform
+from tests.support.forking import Program
 from tests.support.heard import look, marks, receipt, reply
 
 NAME = "dag/run/send"
@@ -514,23 +513,21 @@ class TestExport:
             (PHONES[4], "accepted", ""),
         ]
 
-    def test_a_reader_that_has_read_enough(self, campaigns: Campaigns) -> None:
+    def test_a_reader_that_has_read_enough(self, campaigns: Campaigns, tmp_path: Path) -> None:
         campaigns.run(Platform(), [f"138{number:08d}" for number in range(30_000)], batch_size=10_000)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        finished = subprocess.run(
-            f"{shlex.quote(sys.executable)} -m airflow_provider_sms export {NAME} | head -1",
-            shell=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=environment,
-        )
-        assert finished.stdout == (
-            "position,phone,state,reason,batch,taskid,account,settled_at,message,"
-            "outcome,code,cause,receivetime,contradicted\n"
-        )
-        assert "Traceback" not in finished.stderr
-        assert "BrokenPipe" not in finished.stderr
+        output, errors = tmp_path / "pipe", tmp_path / "errors"
+        os.mkfifo(output)
+        with (
+            subprocess.Popen(["head", "-1", output], stdout=subprocess.PIPE, text=True) as reader,
+            Program("airflow_provider_sms", ("export", NAME), os.environ, output, errors) as export,
+        ):
+            assert reader.communicate(timeout=60)[0] == (
+                "position,phone,state,reason,batch,taskid,account,settled_at,message,"
+                "outcome,code,cause,receivetime,contradicted\n"
+            )
+            assert export.wait(60) == Exit.DONE
+        assert "Traceback" not in errors.read_text()
+        assert "BrokenPipe" not in errors.read_text()
 
 
 def test_a_plan_without_a_batch_of_its_own_is_not_sent(campaigns: Campaigns, said: Said) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,7 +18,7 @@ from airflow_provider_sms import cli
 from airflow_provider_sms.cli import Exit
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table
-from tests.support.airflow import ROOT
+from tests.support.forking import Program
 from tests.support.simulator import Simulator, wait_until
 
 PHONES = "13800130001,13800130002"
@@ -39,12 +37,6 @@ def minutes_pass(simulator: Simulator) -> None:
 
 def main(*arguments: str) -> int:
     return cli.main(arguments)
-
-
-def start(*arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "airflow_provider_sms", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
 
 def names(ledger: Ledger) -> list[str]:
@@ -130,10 +122,10 @@ class TestARepeatWithinADay:
         self, simulator: Simulator, capsys: pytest.CaptureFixture[str]
     ) -> None:
         simulator.fault("slow", on="send", seconds=30, accept=True)
-        process = start(*ONE_EACH)
-        wait_until(lambda: simulator.faults() == [])
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        with Program("airflow_provider_sms", ONE_EACH, os.environ, Path(os.devnull)) as process:
+            wait_until(lambda: simulator.faults() == [])
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
         assert main(*ONE_EACH, "--again") == Exit.USAGE
         assert "is not through" in capsys.readouterr().err
         assert main(*ONE_EACH, "--output", "json") == Exit.IN_DOUBT

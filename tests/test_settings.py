@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -16,8 +15,7 @@ from airflow.providers.common.compat.sdk import conf, redact
 
 from airflow_provider_sms import settings
 from airflow_provider_sms.settings import SettingsError
-from tests.support import settings_backend
-from tests.support.airflow import ROOT
+from tests.support import forking, settings_backend
 from tests.test_import_cost import newly_imported, packages
 
 VARIABLE = "AIRFLOW__SMS__SQL_ALCHEMY_CONN"
@@ -175,7 +173,7 @@ class TestLedgerUrl:
             settings.ledger_url()
         assert "ledger-pw" not in str(caught.value)
 
-    def test_many_threads_may_be_the_first_to_ask(self, tmp_path: Path) -> None:
+    def test_many_threads_may_be_the_first_to_ask(self) -> None:
         # Before 3.2 Airflow refuses a section that two threads add at once.
         program = """if True:
             import sys, threading
@@ -192,15 +190,7 @@ class TestLedgerUrl:
             [thread.start() for thread in threads]
             [thread.join() for thread in threads]
             print("FOUND", len(found), *set(found))"""
-        environment = {
-            **os.environ,
-            "AIRFLOW_HOME": str(tmp_path),
-            "PYTHONPATH": str(ROOT),
-            f"{VARIABLE}_CMD": prints(URL),
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        done = forking.run("-c", program, env={**os.environ, f"{VARIABLE}_CMD": prints(URL)})
         assert done.stdout.splitlines()[-1:] == [f"FOUND 8 {URL}"], done.stdout + done.stderr
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +23,9 @@ from airflow_provider_sms.ledger.keys import TaskInstanceKey
 from airflow_provider_sms.ledger.replies import Claims
 from airflow_provider_sms.ledger.schema import reply_claim_table
 from tests.support.campaigns import PHONES, Campaigns, Platform
+from tests.support.forking import Program
 from tests.support.pushed import listen, put_replies, receive, reply
+from tests.support.simulator import wait_until
 
 _TASK_INSTANCE = sms._task_instance
 OWN = TaskInstanceKey("dag", "run", "act")
@@ -147,25 +147,18 @@ def test_a_ledger_that_is_away_at_the_end_fails_the_task_which_gets_them_again(
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc proves that a process is dead")
-def test_a_killed_task_s_next_try_has_them_at_once(ledger: Ledger) -> None:
+def test_a_killed_task_s_next_try_has_them_at_once(ledger: Ledger, tmp_path: Path) -> None:
     put_replies(ledger, ["1", "2"])
-    program = (
-        "import sys\n"
-        "from airflow_provider_sms.hooks.sms import SmsHook\n"
-        "with SmsHook().claim_replies('orders') as replies:\n"
-        "    print('got', len(replies), flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(reply_reader.__file__).parents[1])},
-    )
-    with child:
-        assert child.stdout is not None
-        assert any(line.strip() == "got 2" for line in child.stdout)
+    program = """if True:
+        import time
+        from airflow_provider_sms.hooks.sms import SmsHook
+        with SmsHook().claim_replies('orders') as replies:
+            print('got', len(replies), flush=True)
+            time.sleep(600)
+    """
+    log = tmp_path / "log"
+    with Program("-c", [program], os.environ, log) as child:
+        wait_until(lambda: "got 2\n" in log.read_text(), 60)
         assert contents() == []
         child.send_signal(signal.SIGKILL)
         child.wait(30)
