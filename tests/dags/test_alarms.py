@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,10 @@ from airflow_provider_sms import alarm_sending
 from airflow_provider_sms.notifications.sms import SmsNotifier
 from airflow_provider_sms.operators.sms import SmsAlarmFlushOperator
 from tests.dags.test_approvals import has_hitl
-from tests.support.airflow import EXAMPLES, airflow_home, run_dag, states, xcom
+from tests.support.airflow import EXAMPLES, put_dag, run_dag, states, write_dag, xcom
 from tests.support.fixtures import SetConnection
 from tests.support.simulator import Simulator
 
-DAG_ID = "alarms"
 FILE = """
 from datetime import timedelta
 
@@ -85,14 +83,6 @@ def often(simulator: Simulator, sms_simulator: SetConnection) -> None:
     sms_simulator("sms_simulator", extra={"signature": "云通信"})
 
 
-def put(name: str, source: str) -> Path:
-    folder = airflow_home() / "dags"
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{name}.py"
-    file.write_text(source, encoding="utf-8")
-    return file
-
-
 def said(simulator: Simulator) -> dict[int, list[str]]:
     """By the phones' last digits, the texts without their time and link."""
     found: dict[int, list[str]] = {}
@@ -105,7 +95,7 @@ def said(simulator: Simulator) -> dict[int, list[str]]:
 
 def test_every_callback_of_tasks_and_dags(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
-    run = run_dag(put(DAG_ID, FILE))
+    run = run_dag(write_dag("alarms.py", FILE))
     assert states(run) == {
         "succeeds": "success",
         "fails": "failed",
@@ -132,7 +122,7 @@ def test_every_callback_of_tasks_and_dags(simulator: Simulator, monkeypatch: pyt
 
 
 def test_a_notifier_that_fails_fails_nobody(simulator: Simulator) -> None:
-    run = run_dag(put("alarms_when_fine", FINE))
+    run = run_dag(write_dag("alarms_when_fine.py", FINE))
     assert run.state == "success", states(run)
     assert said(simulator) == {92: ["【云通信】成功:alarms_when_fine"]}
 
@@ -142,7 +132,7 @@ def test_with_the_ledger_away_callbacks_send_all_the_same(
 ) -> None:
     monkeypatch.setattr(alarm_sending, "PATIENCE", 0.0)
     monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", "postgresql+psycopg2://sms:FAKE@127.0.0.1:1/sms")
-    run_dag(put("alarms_when_fine", FINE))
+    run_dag(write_dag("alarms_when_fine.py", FINE))
     assert said(simulator) == {92: ["【云通信】成功:alarms_when_fine"]}
 
 
@@ -151,7 +141,7 @@ def test_the_flush_example(simulator: Simulator, ledger: Any) -> None:
         SmsNotifier(phones="13800130093", content=f"【云通信】{number}", sms_conn_id="sms_simulator", storm_limit=1)(
             {"dag": None}
         )
-    run = run_dag(put("example_sms_alarm_flush", (EXAMPLES / "example_sms_alarm_flush.py").read_text("utf-8")))
+    run = run_dag(put_dag(EXAMPLES / "example_sms_alarm_flush.py"))
     assert states(run) == {"flush": "success"}
     assert xcom(run, "flush") == {"phones": 1, "alarms": 2, "failed": 0}
     assert simulator.accepted()[-1]["content"] == "【云通信】2条告警未单独发送,最近一条:2"
@@ -193,7 +183,7 @@ LATE = "【云通信】逾期:alarms_when_fine 02-01 04:05 https://airflow.examp
 def run(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A run that has ended, and nobody knows of it."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
-    run = run_dag(put("alarms_when_fine", FINE))
+    run = run_dag(write_dag("alarms_when_fine.py", FINE))
     simulator.reset()
     simulator.settings(one_per_minute=False)
     return run

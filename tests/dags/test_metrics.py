@@ -13,6 +13,7 @@ import airflow
 import pytest
 
 from tests.support.airflow import ROOT
+from tests.support.forking import Program
 from tests.support.otel import Collector
 from tests.support.receiver_process import HOST, TOKEN, Receiver
 from tests.support.simulator import Simulator
@@ -30,7 +31,7 @@ def test_a_send_its_receipts_and_the_pushes_are_counted(
     with StatsD() as statsd:
         for name, value in statsd.environment.items():
             monkeypatch.setenv(name, value)
-        _run_dag()
+        _run_dag(tmp_path / "dag.log")
         of = "conn_id=sms_default"
         expected = {
             f"sms.texts.accepted,{of}": 2,
@@ -89,11 +90,12 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
-def _run_dag() -> None:
+def _run_dag(log: Path) -> None:
     """In a process of its own: which Stats there is, is settled once in a process."""
-    command = [sys.executable, "-m", "tests.dags.run_failures", str(Path(__file__).with_name("counted.py"))]
-    finished = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=280)
-    assert 'STATES {"enough": "success", "send": "success"}' in finished.stdout, finished.stdout + finished.stderr
+    counted = Path(__file__).with_name("counted.py")
+    program = Program("tests.dags.run_failures", [str(counted)], _environment(), log)
+    assert program.wait(280) == 0, log.read_text()
+    assert 'STATES {"enough": "success", "send": "success"}' in log.read_text(), log.read_text()
 
 
 def _push(port: int, token: str, fields: dict[str, str]) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_sms.ledger.database import Ledger
 from tests.dags.test_waits import meanwhile
-from tests.support.airflow import ROOT, airflow_home, load_dag, put_dag, rendered_fields, run_dag, states, xcom
+from tests.support.airflow import ROOT, load_dag, put_dag, rendered_fields, run_dag, states, write_dag, xcom
 from tests.support.pushed import listen, receipts, receive
 from tests.support.simulator import Simulator, wait_until
 
@@ -53,11 +53,8 @@ def test_a_function_says_what_to_send(simulator: Simulator) -> None:
 def documented(page: Path, number: int) -> Path:
     """A block of a page as a file in the DAGs folder, where every supported Airflow can read it."""
     block = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)[number]
-    folder = airflow_home() / "dags"
-    folder.mkdir(exist_ok=True)
-    file = folder / f"taskflow_{number}.py"
-    file.write_text(block.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import"))
-    return file
+    source = block.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import")
+    return write_dag(f"taskflow_{number}.py", source)
 
 
 @pytest.mark.usefixtures("connection")
