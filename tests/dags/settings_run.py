@@ -9,10 +9,9 @@ from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
 
 from tests.dags.settings_trigger import SettingsTrigger
-from tests.support.airflow import make_the_newest_api_only, put_dag, run_dag, states
+from tests.support.airflow import put_dag, run_dag, states
 
 if __name__ == "__main__":
-    make_the_newest_api_only()
     run = run_dag(put_dag(Path(sys.argv[1])))
     assert set(states(run).values()) == {"success"}, states(run)
     with create_session() as session:
