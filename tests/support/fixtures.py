@@ -40,7 +40,6 @@ def simulator(_simulator: Simulator) -> Simulator:
     """The platform, as after its start, and nothing remembered of what it was sent."""
     MEMORY.clear()
     _simulator.reset()
-    _simulator.clear_faults()
     return _simulator
 
 
