@@ -17,7 +17,7 @@ from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, receipt_table, reply_table
 from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.sending import CampaignError
-from tests.support.campaigns import PHONES, Campaigns, Platform
+from tests.support.campaigns import PHONES, Begun, Campaigns, Platform
 from tests.support.heard import counts_agree, deliveries, look, marks, receipt, reply
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
@@ -46,11 +46,20 @@ def push(campaigns: Campaigns) -> Push:
     return push
 
 
+@pytest.fixture(scope="module")
+def begun() -> Begun:
+    return Begun()
+
+
 @pytest.fixture
-def doubtful(campaigns: Campaigns) -> int:
+def doubtful(campaigns: Campaigns, begun: Begun) -> int:
     """A campaign whose second batch is in doubt, settled long enough ago."""
-    with pytest.raises(CampaignError):
-        campaigns.run(Platform(None, LOST), PHONES[:6])
+
+    def run() -> None:
+        with pytest.raises(CampaignError):
+            campaigns.run(Platform(None, LOST), PHONES[:6])
+
+    begun.begin(campaigns.ledger, "doubtful", run)
     campaigns.change_batches(batch_table.c.state == BatchState.ACCEPTED, settled_at=LONG_AGO)
     return int(campaigns.batches()[0].campaign_id)
 

@@ -22,7 +22,7 @@ from airflow_provider_sms.ledger.schema import (
     recipient_table,
     reply_table,
 )
-from tests.support.campaigns import PHONES, Campaigns, Platform
+from tests.support.campaigns import PHONES, Begun, Campaigns, Platform
 from tests.support.heard import counts_agree, deliveries, look, marks, receipt, reply, verdicts
 
 LONG_AGO = datetime(2020, 1, 1)  # noqa: DTZ001 - as the ledger keeps it
@@ -39,10 +39,15 @@ def ledger(any_ledger: Ledger) -> Ledger:
     return any_ledger
 
 
+@pytest.fixture(scope="module")
+def begun() -> Begun:
+    return Begun()
+
+
 @pytest.fixture
-def sent(campaigns: Campaigns) -> int:
+def sent(campaigns: Campaigns, begun: Begun) -> int:
     """A campaign of three accepted batches, T1 to T3, of two phones each; its id."""
-    campaigns.run(Platform(), PHONES[:6])
+    begun.begin(campaigns.ledger, "sent", lambda: campaigns.run(Platform(), PHONES[:6]))
     return int(campaigns.batches()[0].campaign_id)
 
 
@@ -296,10 +301,10 @@ def test_a_batch_that_was_cut_in_two_and_sent_again_is_read_again(
 
 class TestManyBatches:
     @pytest.fixture
-    def many(self, campaigns: Campaigns) -> list[str]:
+    def many(self, campaigns: Campaigns, begun: Begun) -> list[str]:
         """A campaign of forty batches; its phones."""
         phones = [f"138{number:08d}" for number in range(80)]
-        campaigns.run(Platform(), phones)
+        begun.begin(campaigns.ledger, "many", lambda: campaigns.run(Platform(), phones))
         return phones
 
     @staticmethod

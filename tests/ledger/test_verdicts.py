@@ -25,7 +25,7 @@ from airflow_provider_sms.ledger.schema import (
 )
 from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent, take_back
 from airflow_provider_sms.sending import CampaignError
-from tests.support.campaigns import PHONES, SENDER, Campaigns, Platform
+from tests.support.campaigns import PHONES, SENDER, Begun, Campaigns, Platform
 from tests.support.heard import counts_agree, deliveries, look, marks, receipt, reply
 from tests.support.heard import verdicts as verdicts_of
 
@@ -38,11 +38,20 @@ def campaigns(any_ledger: Ledger) -> Campaigns:
     return Campaigns(any_ledger)
 
 
+@pytest.fixture(scope="module")
+def begun() -> Begun:
+    return Begun()
+
+
 @pytest.fixture
-def doubtful(campaigns: Campaigns) -> int:
+def doubtful(campaigns: Campaigns, begun: Begun) -> int:
     """A campaign whose second batch of three is in doubt; its id."""
-    with pytest.raises(CampaignError):
-        campaigns.run(Platform(None, LOST), PHONES[:6])
+
+    def run() -> None:
+        with pytest.raises(CampaignError):
+            campaigns.run(Platform(None, LOST), PHONES[:6])
+
+    begun.begin(campaigns.ledger, "doubtful", run)
     return int(campaigns.batches()[0].campaign_id)
 
 
