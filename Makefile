@@ -25,7 +25,7 @@ demo: $(VENV)/ready ## real Airflow sends, hears receipts and counts replies, on
 	@$(RUN) -m scripts.demo
 
 test: $(VENV)/ready ## run the tests on the newest Airflow (ARGS="-k phones" for some of them, "-n 0" in one process)
-	@$(RUN) -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(RUN) -m pytest -n 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/ready ## check style and types
 	@$(RUN) -m ruff check .

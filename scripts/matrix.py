@@ -148,7 +148,7 @@ def _tests(environment: Environment, ignored: Sequence[str]) -> tuple[int, Count
     report.unlink(missing_ok=True)
     command = [str(environment.python), "-m", "pytest", "tests", "-q", "-m", _SELECTED]
     command += [f"--ignore={folder}" for folder in ignored]
-    command += ["-n", "3", "--dist", "worksteal", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    command += ["-n", "4", "--dist", "worksteal", "-p", "no:cacheprovider", f"--junitxml={report}"]
     try:
         status = subprocess.run(command, cwd=ROOT, env=_without_airflow(), timeout=_TIME_LIMIT, check=False).returncode
     except subprocess.TimeoutExpired:
