@@ -14,7 +14,7 @@ from tests.support.simulator import Simulator
 @pytest.fixture(scope="session", autouse=True)
 def _migrated() -> None:
     airflow.migrate()
-    airflow.make_the_newest_api_only()
+    airflow.make_one_api_for_all_tasks()
 
 
 @pytest.fixture

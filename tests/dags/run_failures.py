@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from airflow_provider_sms import sending
-from tests.support.airflow import make_the_newest_api_only, put_dag, run_dag, states
+from tests.support.airflow import make_one_api_for_all_tasks, put_dag, run_dag, states
 
 if __name__ == "__main__":
-    make_the_newest_api_only()
+    make_one_api_for_all_tasks()
     sending.TRIES_TO_REACH = 2  # The pauses between more of them add nothing here.
     print("STATES", json.dumps(states(run_dag(put_dag(Path(sys.argv[1]))))))
