@@ -22,7 +22,7 @@ from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
 from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.sending import CampaignError, Sender, _Progress
-from tests.support.campaigns import ACCOUNT, PHONES, SENDER, Campaigns, Deferred, Platform, defer
+from tests.support.campaigns import ACCOUNT, NOON, PHONES, SENDER, Campaigns, Deferred, Platform, defer
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
 UNSENT = errors.UnsentError("The platform can not be reached: Connection refused.")
@@ -300,7 +300,8 @@ class TestPhoneRefused:
         assert deferred.value.seconds == 31 * 60
 
     def test_a_daily_cap_of_one_phone_does_not_keep_the_others(self, campaigns: Campaigns) -> None:
-        report = campaigns.run(Refusing({PHONES[0]: PHONE_CAP}))
+        campaigns.now = NOON
+        report = campaigns.run(Refusing({PHONES[0]: PHONE_CAP}), valid_for=YEARS)
         assert (report.accepted, report.refused) == (9, 1)
 
 
@@ -336,7 +337,8 @@ class TestWaiting:
         assert platform.requests == [BATCHES[0], BATCHES[1], *BATCHES[1:]]
 
     def test_what_takes_longer_than_max_wait_fails_as_retryable_and_nothing_is_lost(self, campaigns: Campaigns) -> None:
-        error = failure(campaigns, Platform(None, DAY_CAP))
+        campaigns.now = NOON
+        error = failure(campaigns, Platform(None, DAY_CAP), valid_for=YEARS)
         assert error.passes_by_itself
         assert states(campaigns) == ["accepted", "planned", "planned", "planned", "planned"]
         assert campaigns.pauses == []
