@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, or_, select
+from sqlalchemy import Integer, bindparam, case, func, or_, select
 
 from airflow_provider_sms.gateway.errors import PhoneRefusedError, every_error
 from airflow_provider_sms.gateway.times import BEIJING
@@ -141,40 +142,61 @@ def report_of_what_stands(ledger: Ledger, campaign_id: int) -> Report:
         return _report(connection, campaign_id)
 
 
-def _report(connection: Connection, campaign_id: int) -> Report:
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """What a report asks, built once: to build a query takes longer than to run it."""
+
+    head: Any
+    sums: Any
+    task_ids: Any
+    remain_point: Any
+    refused_alone: Any
+
+
+@cache
+def _queries() -> _Queries:
     table, campaign = batch_table, campaign_table
-    query = select(campaign.c.name, campaign.c.segments, campaign.c.excluded, campaign.c.content_hash)
-    query = query.add_columns(campaign.c.guards, campaign.c.scheduled_for)
-    head = connection.execute(query.where(campaign.c.id == campaign_id)).one()
-    of_campaign = table.c.campaign_id == campaign_id
-    segments = head.segments or 0
-    each = func.coalesce(table.c.segments, segments)
+    this: Any = bindparam("campaign")
+    head = select(campaign.c.name, campaign.c.segments, campaign.c.excluded, campaign.c.content_hash)
+    head = head.add_columns(campaign.c.guards, campaign.c.scheduled_for).where(campaign.c.id == this)
+    of_campaign = table.c.campaign_id == this
+    each = func.coalesce(table.c.segments, bindparam("segments", type_=Integer))
     sums = select(table.c.state, func.count(), func.sum(table.c.phones), func.sum(table.c.accepted))
     sums = sums.add_columns(func.sum(table.c.accepted * each), func.sum(table.c.phones * each))
-    phones, costs = dict.fromkeys(BatchState, 0), dict.fromkeys(BatchState, 0)
-    accepted = batches = points = 0
-    for state, count, in_state, counted, paid, cost in connection.execute(
-        sums.where(of_campaign).group_by(table.c.state)
-    ):
-        phones[BatchState(state)], costs[BatchState(state)] = int(in_state), int(cost)
-        batches += count
-        accepted += int(counted)
-        points += int(paid)
     answered = (of_campaign, table.c.state == BatchState.ACCEPTED)
     in_order = (table.c.settled_at, table.c.number)
-    ids = select(table.c.taskid).where(*answered, table.c.taskid.is_not(None)).order_by(*in_order).limit(MOST_TASK_IDS)
+    ids = select(table.c.taskid).where(*answered, table.c.taskid.is_not(None)).order_by(*in_order)
     left = select(table.c.remain_point).where(*answered, table.c.remain_point.is_not(None))
-    left = left.order_by(*(each.desc() for each in in_order)).limit(1)
-    singled_out = select(func.count()).where(
+    alone = select(func.count()).where(
         of_campaign,
         table.c.state == BatchState.REFUSED,
         table.c.phones == 1,
         table.c.refusal.in_(PHONE_REFUSALS),
     )
-    refused_alone = connection.execute(singled_out).scalar_one()
+    return _Queries(
+        head=head,
+        sums=sums.where(of_campaign).group_by(table.c.state),
+        task_ids=ids.limit(bindparam("most", type_=Integer)),
+        remain_point=left.order_by(*(each.desc() for each in in_order)).limit(1),
+        refused_alone=alone,
+    )
+
+
+def _report(connection: Connection, campaign_id: int) -> Report:
+    queries, this = _queries(), {"campaign": campaign_id}
+    head = connection.execute(queries.head, this).one()
+    segments = head.segments or 0
+    phones, costs = dict.fromkeys(BatchState, 0), dict.fromkeys(BatchState, 0)
+    accepted = batches = points = 0
+    for state, count, in_state, counted, paid, cost in connection.execute(queries.sums, {**this, "segments": segments}):
+        phones[BatchState(state)], costs[BatchState(state)] = int(in_state), int(cost)
+        batches += count
+        accepted += int(counted)
+        points += int(paid)
+    refused_alone = connection.execute(queries.refused_alone, this).scalar_one()
     return Report(
         campaign=head.name,
-        task_ids=tuple(connection.execute(ids).scalars()),
+        task_ids=tuple(connection.execute(queries.task_ids, {**this, "most": MOST_TASK_IDS}).scalars()),
         accepted=accepted,
         refused=phones[BatchState.REFUSED] + phones[BatchState.ACCEPTED] - accepted,
         refused_batches=phones[BatchState.REFUSED] - refused_alone,
@@ -185,7 +207,7 @@ def _report(connection: Connection, campaign_id: int) -> Report:
         expired=phones[BatchState.EXPIRED],
         segments=segments,
         points=points,
-        remain_point=connection.execute(left).scalar(),
+        remain_point=connection.execute(queries.remain_point, this).scalar(),
         batches=batches,
         points_left=costs[BatchState.PLANNED],
         guards=json.loads(head.guards or "{}"),
