@@ -243,7 +243,7 @@ class TestSendingHours:
         assert platform.send_times == [at("08:30")]
 
     def test_notices_go_out_at_any_time_unless_they_have_hours_of_their_own(self, campaigns: Campaigns) -> None:
-        campaigns.now, platform = at("03:00"), Platform()
+        campaigns.now, platform = at("03:00", 0), Platform()
         with pytest.raises(Deferred):
             campaigns.run(platform, category="notice", guards=Guards(sending_hours=("09:00", "18:00")), defer=defer)
         assert campaigns.run(platform, category="notice", guards=DAY).accepted == 10
