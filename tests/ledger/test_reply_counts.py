@@ -133,9 +133,9 @@ class TestWhatIsUnhandled:
 
 
 @pytest.mark.parametrize("pattern", [None, "^yes"])
-def test_old_replies_cost_nothing_however_many(ledger: Ledger, pattern: str | None) -> None:
-    """SQLite chooses its way without a look at how many there are."""
-    put_replies(ledger, ["no"] * 1_000, ago=timedelta(days=30))
+def test_a_hundred_thousand_old_replies_cost_nothing(ledger: Ledger, pattern: str | None) -> None:
+    for _ in range(10):
+        put_replies(ledger, ["no"] * 10_000, ago=timedelta(days=30))
     put_replies(ledger, ["yes"])
     interest = Interest("orders", pattern=pattern)
     with statements(ledger) as asked:

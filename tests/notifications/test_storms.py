@@ -156,7 +156,7 @@ def test_a_storm_without_a_ledger_is_bounded_for_each_process(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__SMS__SQL_ALCHEMY_CONN", AWAY)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(fail, [*range(FAILURES // 2), *range(FAILURES // 2)]))
+        list(threads.map(fail, [*range(FAILURES), *range(FAILURES)]))
     assert {phone: len(others) for phone, others in counts(simulator).items()} == dict.fromkeys(PHONES, LIMIT)
 
 
