@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.hours import Hours
+from airflow_provider_sms.policy import read_choice
 
 DEFAULT = "default"
 """For sending hours and opt-out wording: what suits the category."""
@@ -61,9 +62,9 @@ class Guards:
     opt_out_wording: OptOutWording | str | None = DEFAULT
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "outside_hours", _choice("outside_hours", OutsideHours, self.outside_hours))
+        object.__setattr__(self, "outside_hours", read_choice("outside_hours", OutsideHours, self.outside_hours))
         if self.opt_out_wording not in (None, DEFAULT):
-            choice = _choice("opt_out_wording", OptOutWording, self.opt_out_wording)
+            choice = read_choice("opt_out_wording", OptOutWording, self.opt_out_wording)
             object.__setattr__(self, "opt_out_wording", choice)
         if self.sending_hours not in (None, DEFAULT):
             Hours.read("sending_hours", self.sending_hours)
@@ -100,13 +101,6 @@ class Guards:
         if self.min_balance_after is not None:
             told["minBalanceAfter"] = self.min_balance_after
         return told
-
-
-def _choice(name: str, choices: type[StrEnum], value: object) -> StrEnum:
-    try:
-        return choices(str(value))
-    except ValueError:
-        raise ValueError(f"{name}: {value!r} is none of {', '.join(repr(each.value) for each in choices)}.") from None
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
