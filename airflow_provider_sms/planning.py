@@ -23,6 +23,7 @@ from airflow_provider_sms.gateway.errors import (
     MaxPointsError,
     MessagesError,
     MinBalanceError,
+    NoPhonesError,
     PhonesError,
     RefusedError,
     SendTimeError,
@@ -224,7 +225,16 @@ class Planner:
         if stored is not None and stored.planned_at is not None and (self._has_begun(stored) or self._is_late(stored)):
             self._carry_on(plans, stored)
             return stored
-        return self._store(plans)
+        try:
+            return self._store(plans)
+        except NoPhonesError:
+            if stored is not None and stored.planned_at is not None:
+                self.log.warning(
+                    "Campaign %s: an earlier try has planned %d phones and texted none; now none is handed in.",
+                    stored.name,
+                    stored.phones,
+                )
+            raise
 
     def resume(self) -> Campaign:
         """Find the plan that this very try has stored before it was deferred, or an earlier one."""

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select, update
 
 from airflow_provider_sms.gateway import errors
-from airflow_provider_sms.gateway.errors import PhonesError
+from airflow_provider_sms.gateway.errors import NoPhonesError, PhonesError
 from airflow_provider_sms.ledger import plans as plans_module
 from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.database import Ledger
@@ -118,6 +118,17 @@ class TestStoring:
             campaigns.run(Platform(), phones)
         assert rows(campaigns, recipient_table) == 0
         assert rows(campaigns, campaign_table) == 1  # that a try has begun
+
+    def test_who_was_planned_and_is_handed_in_no_longer_is_not_lost_without_a_word(
+        self, campaigns: Campaigns, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fail(campaigns, Platform(*NEVER), PHONES[:4])
+        platform = Platform()
+        with pytest.raises(NoPhonesError):
+            campaigns.run(platform, [])
+        assert "an earlier try has planned 4 phones and texted none; now none is handed in." in caplog.text
+        assert platform.requests == []
+        assert {batch.state for batch in campaigns.batches()} == {"planned"}
 
     def test_a_half_plan_is_seen_by_nobody_and_discarded_by_the_next_try(
         self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
