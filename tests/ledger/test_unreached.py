@@ -21,6 +21,7 @@ from tests.support.pushed import match, receipts, receive
 
 PEOPLE = [f"1380013{number:04d}" for number in range(1, 13)]
 ALL_CAUSES = frozenset(CAUSES)
+LONG_AGO = datetime(2020, 1, 1)  # noqa: DTZ001 - as the ledger keeps it
 
 
 def missed(ledger: Ledger, misses: Iterable[Miss], causes: Iterable[str] = ALL_CAUSES) -> list[list[str]]:
@@ -85,3 +86,14 @@ def test_who_may_have_got_an_earlier_attempt_is_not_missed(ended: Ledger, state:
     Campaigns(ended).change_batches(batch_table.c.number == 5, state=state.value, resends=1)
     found = [phone for chunk in missed(ended, Miss) for phone in chunk]
     assert set(found).isdisjoint(PEOPLE[8:10])
+
+
+def test_nor_is_either_half_of_a_resend_that_was_refused_phone_by_phone(any_ledger: Ledger) -> None:
+    campaigns = Campaigns(any_ledger)
+    with pytest.raises(CampaignError):
+        campaigns.run(Platform(AnswerLostError("lost")), PEOPLE[:2])
+    campaigns.change_batches(lease_until=LONG_AGO)
+    with pytest.raises(CampaignError):
+        campaigns.run(Platform(*[PhoneFormatError("no mobile")] * 3), PEOPLE[:2], on_in_doubt="resend")
+    assert [(batch.phones, batch.state) for batch in campaigns.batches()] == [(1, "refused"), (1, "refused")]
+    assert missed(any_ledger, Miss) == []
