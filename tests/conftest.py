@@ -51,6 +51,16 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] = "False"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts Airflow's own servers takes minutes: it runs only if it is asked for."""
+    if os.environ.get("SMS_LIVE") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("live"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: SMS_LIVE=1"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Bring in the fixtures, and with them Airflow, where tests run: who only hands them out need not wait for it."""
     if config.getoption("dist", "no") == "no" or hasattr(config, "workerinput"):

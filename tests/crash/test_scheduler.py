@@ -23,12 +23,7 @@ from tests.crash.tries import FAILED, SUCCEEDED, Ended, HandedIn
 from tests.support.airflow_rest import ENDED, Airflow, airflow_with_dags, start_airflow
 from tests.support.simulator import Simulator
 
-pytestmark = [
-    pytest.mark.crash,
-    pytest.mark.live,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"),
-]
+pytestmark = [pytest.mark.crash, pytest.mark.live, pytest.mark.timeout(1800)]
 
 # As in dags/crashed_campaign.py.
 DAG_ID = "crashed_campaign"

@@ -26,6 +26,8 @@ from tests.dags.settings_probe import ANSWERS, FORMS, OPTION
 from tests.support import settings_backend
 from tests.support.airflow import ROOT, new_home
 
+pytestmark = [pytest.mark.live, pytest.mark.everywhere]
+
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 WITHIN = 120

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +15,11 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of them take minutes: they run only if they are asked for, and may take longer than others."""
+    """All of them start Airflow's servers, and may take longer than others."""
     for item in items:
         if not item.path.is_relative_to(HERE):
             continue
         item.add_marker(pytest.mark.live)
-        item.add_marker(pytest.mark.skipif(os.environ.get("SMS_LIVE") != "1", reason="takes minutes: SMS_LIVE=1"))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(900))
 

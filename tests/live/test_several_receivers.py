@@ -36,6 +36,6 @@ def test_workers_of_airflow_and_a_receiver_of_its_own(postgresql_url: str, tmp_p
 
         assert children.wait_until(is_up, 180), last_lines(server.log)
         with Receiver(tmp_path, postgresql_url) as alone:
-            push_everything_to(ledger, [port, alone.port])
+            push_everything_to(ledger, [port, alone.port], 2_000)
         assert TOKEN not in server.log.read_text(errors="replace")
     ledger.close()

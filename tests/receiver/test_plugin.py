@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +18,6 @@ from tests.support import forking
 from tests.support.airflow_rest import airflow_with_dags, start_airflow
 from tests.test_import_cost import newly_imported, packages
 
-LIVE = os.environ.get("SMS_LIVE") == "1"
 LOADED = "import airflow.plugins_manager, importlib.metadata"
 
 
@@ -95,7 +93,6 @@ def children() -> Iterator[Children]:
 
 @pytest.mark.live
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not LIVE, reason="takes minutes: SMS_LIVE=1")
 @pytest.mark.parametrize("wrong", [{}, {"AIRFLOW__SMS__ALLOWED_NETWORKS": "nonsense"}], ids=["right", "wrong settings"])
 def test_a_real_api_server_has_it_and_starts_whatever_the_settings(
     children: Children, tmp_path: Path, wrong: dict[str, str]

@@ -21,5 +21,5 @@ def test_workers_and_another_receiver(postgresql_url: str, tmp_path: Path) -> No
         Receiver(tmp_path, postgresql_url) as second,
     ):
         assert len(first.processes()) > 2
-        push_everything_to(ledger, [first.port, second.port])
+        push_everything_to(ledger, [first.port, second.port], 500)
     ledger.close()

@@ -28,16 +28,18 @@ from tests.support.push_load import Load, Receipt, Reply, request
 from tests.support.receiver_process import TOKEN
 from tests.support.simulator import wait_until
 
-PHONES = 2_000
 CONNECTIONS = 16
 ADDRESS = f"/sms/push?token={TOKEN}"
 Push = Receipt | Reply
 
 
-def push_everything_to(ledger: Ledger, ports: Sequence[int]) -> None:
-    """Push the same to all of them, in an order of each one's own, and see what the ledger makes of it."""
+def push_everything_to(ledger: Ledger, ports: Sequence[int], phones: int) -> None:
+    """Push the same to all of them, in an order of each one's own, and see what the ledger makes of it.
+
+    :param phones: how many phones' receipts these are.
+    """
     chance = random.Random(7)
-    batches = add_campaign(ledger, "several", PHONES)
+    batches = add_campaign(ledger, "several", phones)
     pushes, expected = _pushes(batches, chance)
     with ExitStack() as stack:
         loads = []
@@ -71,7 +73,7 @@ def push_everything_to(ledger: Ledger, ports: Sequence[int]) -> None:
         ).all()
         campaign = connection.execute(select(delivery_count_table.c.campaign_id).distinct()).scalar_one()
     assert opted_out == [str(batches[0].phones[0])]
-    assert len(rows) == PHONES
+    assert len(rows) == phones
     found = {phone: outcome for phone, outcome, _ in rows}
     contradicted = {phone for phone, _, other in rows if other is not None}
     assert contradicted == {phone for phone, outcome in expected.items() if outcome is None}
@@ -86,7 +88,7 @@ def push_everything_to(ledger: Ledger, ports: Sequence[int]) -> None:
         0,
         len(contradicted),
     )
-    assert counts.final == PHONES
+    assert counts.final == phones
 
 
 def _pushes(batches: Sequence[Batch], chance: random.Random) -> tuple[list[Push], dict[str, str | None]]:

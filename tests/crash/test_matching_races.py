@@ -1,4 +1,4 @@
-"""Several processes match at once and are killed at any moment: each phone counts once all the same."""
+"""Several processes match at once and are killed at any moment, or threads do: each phone counts once all the same."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.support.campaigns import Campaigns, Platform
 from tests.support.forking import forking
 from tests.support.heard import counts_agree, deliveries, marks, receipt
 from tests.support.simulator import wait_until
+
+pytestmark = pytest.mark.crash
 
 PHONES = [f"138{number:08d}" for number in range(120)]
 
