@@ -79,8 +79,16 @@ def advise(
 
 def resolve_lines(called: str, number: int, taskid: str = "TASKID") -> tuple[str, ...]:
     """The two ways to settle a batch in doubt."""
-    line = f"airflow-sms resolve {shlex.quote(called)} --batch {number}"
-    return f"{line} --sent {shlex.quote(taskid)}", f"{line} --not-sent"
+    ways = f"--sent {shlex.quote(taskid)}", "--not-sent"
+    return resolve_line(called, number, ways[0]), resolve_line(called, number, ways[1])
+
+
+def resolve_line(called: str, number: int, outcome: str) -> str:
+    """The command that says what became of a batch.
+
+    :param outcome: as it is written there, such as `--not-sent`.
+    """
+    return f"airflow-sms resolve {shlex.quote(called)} --batch {number} {outcome}"
 
 
 def carry_on(heading: Heading) -> str:

@@ -16,9 +16,11 @@ from airflow_provider_sms.ledger.alarms import Alarms, Share
 from airflow_provider_sms.ledger.errors import LedgerError
 from airflow_provider_sms.ledger.keys import LONGEST_KEY, CampaignKey
 from airflow_provider_sms.ledger.schema import AlarmKind
-from airflow_provider_sms.planning import Planner, Try, begin, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Planner, Try, begin
 from airflow_provider_sms.policy import OnChanged, Policy
-from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.send_judging import CampaignError
+from airflow_provider_sms.sending import Sender
 
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.answers import Acceptance

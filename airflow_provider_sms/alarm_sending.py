@@ -21,7 +21,7 @@ from airflow_provider_sms.gateway.errors import InDoubtError, Outcome, PhoneRefu
 from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerBusyError, LedgerError, LedgerUnreachableError
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 
 if TYPE_CHECKING:
     from datetime import timedelta

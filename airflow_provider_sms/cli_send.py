@@ -31,10 +31,12 @@ from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.messages import MessageFile
 from airflow_provider_sms.opening import open_ledger, open_to_read
+from airflow_provider_sms.orders import Order, make_order
 from airflow_provider_sms.personal import Messages
-from airflow_provider_sms.planning import LIFTABLE, Chunks, Order, Planner, make_order
+from airflow_provider_sms.planning import LIFTABLE, Chunks, Planner
 from airflow_provider_sms.policy import OnExpired, Policy
-from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.send_judging import CampaignError
+from airflow_provider_sms.sending import Sender
 from airflow_provider_sms.sources import Source
 
 if TYPE_CHECKING:

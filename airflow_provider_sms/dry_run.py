@@ -21,6 +21,7 @@ from airflow_provider_sms import settings
 from airflow_provider_sms.gateway import prices, texts, times
 from airflow_provider_sms.gateway.errors import SmsError
 from airflow_provider_sms.gateway.phones import mask, mask_inside
+from airflow_provider_sms.guarding import check_balance
 from airflow_provider_sms.guards import OutsideHours
 from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.database import Ledger
@@ -31,8 +32,9 @@ from airflow_provider_sms.ledger.schema import BatchState, ledger_table, metadat
 from airflow_provider_sms.ledger.texts import carried_texts
 from airflow_provider_sms.ledger.views import Part, Report
 from airflow_provider_sms.opening import open_to_read
+from airflow_provider_sms.orders import Order
 from airflow_provider_sms.personal import Portion
-from airflow_provider_sms.planning import LIFTABLE, Log, Order, Planner, check_balance
+from airflow_provider_sms.planning import LIFTABLE, Log, Planner
 from airflow_provider_sms.policy import OnExpired, Policy
 from airflow_provider_sms.sources import Source
 

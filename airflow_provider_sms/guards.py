@@ -1,6 +1,6 @@
 """What keeps a campaign from going out as it is: hours, caps, limits, wording. Imports nothing heavy: DAG files do.
 
-Says what is wanted; `planning` and `sending` see to it.
+Says what is wanted; `guarding` looks at the numbers, `planning` and `sending` see to it.
 """
 
 from __future__ import annotations

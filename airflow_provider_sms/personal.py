@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.guards import OptOutWording
     from airflow_provider_sms.ledger.database import Ledger
     from airflow_provider_sms.ledger.plans import Campaign, Terms
-    from airflow_provider_sms.planning import Order
+    from airflow_provider_sms.orders import Order
 
 CONTENT = "content"
 """The field that holds a row's whole text, where no template makes one of it."""

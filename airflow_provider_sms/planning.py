@@ -1,4 +1,4 @@
-"""The plan: check what is to be sent, cut it into batches, store it, or find what an earlier try stored.
+"""The plan: cut what is to be sent into batches, store it, or find what an earlier try stored.
 
 Joins gateway and ledger; knows no Airflow.
 """
@@ -10,28 +10,24 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_sms.gateway import phones as phone_list
-from airflow_provider_sms.gateway import texts, times
-from airflow_provider_sms.gateway.account import Account, check_batch_size
-from airflow_provider_sms.gateway.categories import Category, read_category
+from airflow_provider_sms.gateway import times
+from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.errors import (
-    HoursError,
     InputError,
-    MaxPointsError,
     MessagesError,
-    MinBalanceError,
     NoPhonesError,
     PhonesError,
     RefusedError,
     SendTimeError,
     every_error,
 )
-from airflow_provider_sms.gateway.hours import Hours
 from airflow_provider_sms.gateway.phones import Reason
-from airflow_provider_sms.guards import Guards, OptOutWording, OutsideHours
+from airflow_provider_sms.guarding import cap_of, check_points, outside
+from airflow_provider_sms.guards import OutsideHours
 from airflow_provider_sms.ledger import frequency, opt_outs
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
@@ -40,9 +36,9 @@ from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Campaign, Draft, Plans, Terms
 from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.orders import Order
 from airflow_provider_sms.personal import Form, Messages, Portion
 from airflow_provider_sms.policy import OnChanged, OnExpired, Policy
-from airflow_provider_sms.worded import prepare_text
 
 PROGRESS_INTERVAL = 10.0
 
@@ -51,9 +47,6 @@ LIFTABLE = tuple(each.__name__ for each in every_error(RefusedError) if each.can
 
 Chunks = Iterable[list[object]]
 T = TypeVar("T")
-
-# Of personal texts, some of which may say it themselves.
-_WORDED = {OptOutWording.ADD: "added", OptOutWording.REQUIRE: "present"}
 
 
 class Lookup(Protocol):
@@ -101,89 +94,6 @@ def begin(ledger: Ledger, key: CampaignKey, attempt: Try) -> None:
             "was no ledger yet when the earlier tries ran: then they have sent nothing."
         )
     plans.enter(key)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be sent, checked; nothing has been read or stored yet.
-
-    :param text: the text as it goes out; None if each phone has its own.
-    :param send_time: aware, or None for at once.
-    :param batch_size: phones in one request.
-    :param valid_for: how long after the plan, or after `send_time`, texts may still go out.
-    :param category: what kind of text it is; phones that have opted out get no marketing.
-    :param guards: what keeps it from going out as it is.
-    :param opt_out_wording: `added` to the text, or to those that lack it, or `present`; None if that is left alone.
-    """
-
-    text: texts.Text | None
-    send_time: datetime | None
-    batch_size: int
-    valid_for: timedelta
-    category: Category | None = None
-    guards: Guards = field(default_factory=Guards)
-    opt_out_wording: str | None = None
-
-    @property
-    def terms(self) -> Terms:
-        """The same as the ledger keeps it; what personal texts cost is not known before they are read."""
-        content, segments = (None, 0) if self.text is None else (self.text.content, self.text.segments)
-        category = None if self.category is None else self.category.value
-        guards = self.guards.told(self.category)
-        if self.opt_out_wording is not None:
-            guards["optOutWording"] = self.opt_out_wording
-        return Terms(content, segments, self.send_time, self.valid_for, self.batch_size, category, guards)
-
-    def worded(self, form: Form) -> Form:
-        """Tell a form of personal texts what to do about one that does not say how to opt out."""
-        return replace(form, wording=self.guards.wording(self.category))
-
-    @property
-    def hours(self) -> Hours | None:
-        """When it may go out; None for any time."""
-        return self.guards.hours(self.category)
-
-
-def make_order(
-    account: Account,
-    content: str | None,
-    send_time: datetime | str | None = None,
-    batch_size: int | None = None,
-    category: str | None = None,
-    *,
-    policy: Policy,
-    guards: Guards | None = None,
-) -> Order:
-    """Check the text, the time and the numbers.
-
-    :param account: gives the default signature and batch size.
-    :param content: the text; the account's signature is added where it has none. None if each phone has its own.
-    :param send_time: aware, or naive or text for Beijing time; None for at once.
-    :param batch_size: phones in one request; None for the account's.
-    :param category: `marketing` or `notice`; None if it is not said.
-    :param policy: says how long texts may still go out.
-    :param guards: what keeps it from going out as it is; None for what suits the category.
-    :raises InputError: something can not be sent; the message names it and the remedy.
-    :raises ValueError: there is no such category.
-
-    Interface document: 1.发送接口, 请求参数.
-    """
-    kind, guards = read_category(category), guards or Guards()
-    wanted = guards.wording(kind)
-    if content is None:
-        text, worded = None, None if wanted is None else _WORDED[wanted]
-    else:
-        text, worded = prepare_text(content, account.signature, wanted)
-    when = times.read_send_time(send_time)
-    hours = guards.hours(kind)
-    if when is not None and hours is not None and not hours.contain(when):
-        raise SendTimeError(
-            f"send_time: {when:%Y-%m-%d %H:%M} Beijing time is outside the sending hours, {hours}; choose a time in "
-            "them, or other sending_hours."
-        )
-    size = account.batch_size if batch_size is None else batch_size
-    check_batch_size(size)
-    return Order(text, when, size, policy.valid_for, kind, guards, worded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +255,7 @@ class Planner:
                     self.told(replace(portion, sifted=sifted))
                 if not sieve.included:
                     raise phone_list.none_to_send_to(sieve)
-                self._check_points(draft.points)
+                check_points(draft.points, self.order.guards.max_points)
                 campaign = plans.complete(draft, handed_in.fingerprint(), sieve.counted())
             except InputError:
                 plans.discard(draft)
@@ -387,14 +297,6 @@ class Planner:
             exclusions.append((Reason.FREQUENCY_CAP, frequency.Lookup(books, scope, cap, when)))
         return exclusions
 
-    def _check_points(self, points: int) -> None:
-        most = self.order.guards.max_points
-        if most is not None and points > most:
-            raise MaxPointsError(
-                f"max_points: the plan costs {points} points, and it may cost {most}. Nothing was sent. Text fewer "
-                "phones, shorten the text, or raise max_points."
-            )
-
     @contextmanager
     def _handed_in(self, sieve: phone_list.Sieve) -> Iterator[HandedIn]:
         verb = "Planning" if self.form is None else "Reading"
@@ -420,35 +322,6 @@ class Planner:
                 said = now
                 rate = count() / (now - started)
                 self.log.info("%s: %d phones so far, %.0f a second.", verb, count(), rate)
-
-
-def cap_of(guards: Guards) -> frequency.Cap | None:
-    """How many texts a phone may get; None for any number."""
-    return None if guards.max_per_phone is None else frequency.Cap(guards.max_per_phone, guards.per)
-
-
-def check_balance(balance: int, points: int, least: int) -> None:
-    """See that enough points are left once everything is sent.
-
-    :param points: what is left to send costs.
-    :raises MinBalanceError: they are not; the message says all three numbers.
-    """
-    if balance - points < least:
-        raise MinBalanceError(
-            f"min_balance_after: the account has {balance} points and what is left to send costs {points}: "
-            f"{balance - points} would be left, and {least} shall be. Nothing was sent now."
-        )
-
-
-def outside(hours: Hours, now: datetime) -> HoursError:
-    """Say that it is outside the sending hours.
-
-    :param now: aware.
-    """
-    return HoursError(
-        f"sending_hours: it is {now.astimezone(times.BEIJING):%H:%M} Beijing time, outside {hours}, and outside_hours "
-        "is 'fail'. Send in those hours, or set outside_hours to 'wait' or 'schedule'."
-    )
 
 
 class HandedIn(Protocol):

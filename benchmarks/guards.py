@@ -32,13 +32,15 @@ from pathlib import Path
 
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.categories import Category
+from airflow_provider_sms.guarding import cap_of
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger import frequency, versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.planning import Planner, cap_of, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Planner
 from airflow_provider_sms.policy import Policy
 from tests.support.databases import NotInstalled, PostgreSQL
 

@@ -43,7 +43,8 @@ from airflow_provider_sms.ledger.outbox import Answer, Outbox
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.schema import batch_table, text_table
 from airflow_provider_sms.messages import MessageFile
-from airflow_provider_sms.planning import Planner, Try, begin, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Planner, Try, begin
 from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.recipients import PhoneFile
 from airflow_provider_sms.sources import Source

@@ -24,9 +24,10 @@ from airflow_provider_sms.gateway.answers import Acceptance
 from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, receipt_table
-from airflow_provider_sms.planning import Planner, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Planner
 from airflow_provider_sms.policy import Policy
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import ACCOUNT, PHONES, TEXT, Campaigns, Platform
 from tests.support.forking import Program
 from tests.support.heard import look, marks, receipt, reply

@@ -23,7 +23,7 @@ from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, recipient_table
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from airflow_provider_sms.simulator import document
 from airflow_provider_sms.simulator.faults import KINDS
 from tests.support import fault_table, fault_table_zh

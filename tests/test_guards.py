@@ -29,7 +29,7 @@ from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import PlanChangedError
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.schema import BatchState, campaign_table
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import PHONES, TEXT, Campaigns, Deferred, Platform, defer
 
 DAY = Guards()

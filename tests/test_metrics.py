@@ -31,7 +31,7 @@ from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as
 from airflow_provider_sms.looking import caught_up
 from airflow_provider_sms.metrics import AirflowStats
 from airflow_provider_sms.receiver.counting import Counting
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from airflow_provider_sms.triggers.sms import _get_balance_once
 from tests.support.campaigns import PHONES, SENDER, TEXT, Campaigns, Platform
 from tests.support.heard import receipt

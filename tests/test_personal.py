@@ -25,10 +25,12 @@ from airflow_provider_sms.ledger.errors import PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey, text_hash
 from airflow_provider_sms.ledger.schema import batch_table, campaign_table, recipient_table, text_table
 from airflow_provider_sms.messages import MessageFile, MessageQuery
+from airflow_provider_sms.orders import make_order
 from airflow_provider_sms.personal import Messages, Row, read_form
-from airflow_provider_sms.planning import Planner, Try, begin, make_order
+from airflow_provider_sms.planning import Planner, Try, begin
 from airflow_provider_sms.policy import Policy
-from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.send_judging import CampaignError
+from airflow_provider_sms.sending import Sender
 from airflow_provider_sms.sources import choose, of_messages
 from tests.support.campaigns import PHONES, Campaigns, Platform
 from tests.support.fixtures import Database, sqlite

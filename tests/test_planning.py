@@ -28,9 +28,10 @@ from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Draft, Plans
 from airflow_provider_sms.ledger.schema import campaign_table, once_table, recipient_table
-from airflow_provider_sms.planning import Planner, Try, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Planner, Try
 from airflow_provider_sms.policy import Policy
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import ACCOUNT, PHONES, SENDER, TEXT, Campaigns, Platform
 
 UNSENT = errors.UnsentError("The platform can not be reached: Connection refused.")

@@ -21,7 +21,9 @@ from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
 from airflow_provider_sms.ledger.views import Report
-from airflow_provider_sms.sending import CampaignError, Sender, _Progress
+from airflow_provider_sms.send_judging import CampaignError
+from airflow_provider_sms.send_progress import Progress
+from airflow_provider_sms.sending import Sender
 from tests.support.campaigns import ACCOUNT, NOON, PHONES, SENDER, Campaigns, Deferred, Platform, defer
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")
@@ -118,11 +120,8 @@ class TestProgress:
 
         looked = threading.Event()
 
-        def with_clock(sender: Sender) -> None:
-            sender._clock = clock
-
         with caplog.at_level(logging.INFO):
-            campaigns.run(Platform(*[time_passes] * 5), before_sending=with_clock)
+            campaigns.run(Platform(*[time_passes] * 5), clock=clock)
         return [each.getMessage() for each in caplog.records if each.getMessage().startswith("Progress")]
 
     def test_counts_rate_and_remaining_time_are_said(
@@ -142,7 +141,7 @@ class TestProgress:
         campaign = Plans(campaigns.ledger, own_name()).find(CampaignKey("", SENDER))
         assert campaign is not None
         passed = 100.0
-        progress = _Progress(campaigns.ledger, campaign, campaigns.log, lambda: passed, None)
+        progress = Progress(campaigns.ledger, campaign, campaigns.log, lambda: passed, None)
         progress.begin()
         with caplog.at_level(logging.INFO):
             for number in (2, 3, 4):
@@ -167,7 +166,7 @@ class TestProgress:
         campaign = Plans(campaigns.ledger, own_name()).find(CampaignKey("", SENDER))
         assert campaign is not None
         passed = 100.0
-        progress = _Progress(campaigns.ledger, campaign, campaigns.log, lambda: passed, None)
+        progress = Progress(campaigns.ledger, campaign, campaigns.log, lambda: passed, None)
         with monkeypatch.context() as while_away:
             while_away.setattr(views, "report", away)
             progress.begin()
@@ -672,11 +671,7 @@ class Away:
 
 def failure_in_time(campaigns: Campaigns, platform: Platform) -> CampaignError:
     """Fail with a clock that each pause moves on."""
-
-    def hurry(sender: Sender) -> None:
-        sender._clock = lambda: sum(campaigns.pauses)
-
-    return failure(campaigns, platform, before_sending=hurry)
+    return failure(campaigns, platform, clock=lambda: sum(campaigns.pauses))
 
 
 def test_the_lease_is_the_request_s_deadline_and_half_a_minute(campaigns: Campaigns) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
     from airflow_provider_sms.messages import MessageFile, MessageQuery
     from airflow_provider_sms.observing import Observer
-    from airflow_provider_sms.planning import Order
+    from airflow_provider_sms.orders import Order
     from airflow_provider_sms.policy import Policy
     from airflow_provider_sms.recipients import PhoneSource
     from airflow_provider_sms.reply_reader import ClaimedReplies
@@ -141,7 +141,8 @@ class SmsHook(BaseHook):
         from airflow_provider_sms import retention, settings, sources
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.opening import open_for_campaign
-        from airflow_provider_sms.planning import Planner, Try, make_order
+        from airflow_provider_sms.orders import make_order
+        from airflow_provider_sms.planning import Planner, Try
         from airflow_provider_sms.policy import Policy
         from airflow_provider_sms.sending import Sender
 

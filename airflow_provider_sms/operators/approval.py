@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.database import Ledger
     from airflow_provider_sms.ledger.keys import CampaignKey
     from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.planning import Order, Planner
+    from airflow_provider_sms.orders import Order
+    from airflow_provider_sms.planning import Planner
     from airflow_provider_sms.recipients import PhoneSource
 
 _ON_REJECTED = ("fail", "skip")
@@ -175,7 +176,7 @@ class SmsApprovalOperator(CampaignOperator):
         self._preview(hook, self._key(context), source, order, self._policy())
 
     def _order(self, hook: SmsHook, code: str) -> Order:
-        from airflow_provider_sms.planning import make_order
+        from airflow_provider_sms.orders import make_order
 
         content = make_question(str(unwrapped(self.question)), code, self._answers())
         return make_order(hook.account, content, category=Category.NOTICE.value, policy=self._policy())

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
     from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.ledger.views import Report
-    from airflow_provider_sms.planning import Order, Planner, Try
+    from airflow_provider_sms.orders import Order
+    from airflow_provider_sms.planning import Planner, Try
     from airflow_provider_sms.policy import Policy
     from airflow_provider_sms.sources import Source
 
@@ -55,7 +56,7 @@ class CampaignOperator(MaskedFields, BaseOperator):
         """
         from airflow_provider_sms.gateway.errors import InputError
         from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
-        from airflow_provider_sms.sending import CampaignError
+        from airflow_provider_sms.send_judging import CampaignError
         from airflow_provider_sms.settings import SettingsError
 
         try:

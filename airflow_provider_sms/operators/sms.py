@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.messages import MessageFile, MessageQuery
-    from airflow_provider_sms.planning import Order, Planner
+    from airflow_provider_sms.orders import Order
+    from airflow_provider_sms.planning import Planner
     from airflow_provider_sms.recipients import PhoneSource
     from airflow_provider_sms.sources import Source
 
@@ -246,7 +247,8 @@ class SmsGroupSendOperator(CampaignOperator):
         from airflow_provider_sms.ledger.keys import CampaignKey
         from airflow_provider_sms.ledger.plans import IN_ANOTHER_INSTANCE
         from airflow_provider_sms.opening import open_for_campaign
-        from airflow_provider_sms.planning import Planner, make_order
+        from airflow_provider_sms.orders import make_order
+        from airflow_provider_sms.planning import Planner
 
         key = CampaignKey(settings.namespace(), sender(context), self.campaign_key)
         hook, policy = SmsHook(self.sms_conn_id), self._policy()

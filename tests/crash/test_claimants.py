@@ -16,7 +16,8 @@ from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import is_provably_dead, new_claimant, own_name
-from airflow_provider_sms.planning import Planner, Try, begin, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Planner, Try, begin
 from airflow_provider_sms.policy import Policy
 from tests.support.campaigns import ACCOUNT, PHONES, SENDER, TEXT, Campaigns, Platform
 

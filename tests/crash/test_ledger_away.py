@@ -17,7 +17,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from sqlalchemy import text
 
-from airflow_provider_sms import cli, sending
+from airflow_provider_sms import cli, send_steps, sending
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.ledger import outbox, verdicts, versions
 from airflow_provider_sms.ledger.database import Ledger, Limits, read_url
@@ -129,7 +129,7 @@ class TestItDoesNotComeBack:
     def message(self, outage: Outage, context: Any) -> str:
         with pytest.raises(AirflowFailException) as ended:
             operator().execute(context)
-        assert sending.SETTLE_LIMIT <= outage.clock() < sending.SETTLE_LIMIT + 60
+        assert send_steps.SETTLE_LIMIT <= outage.clock() < send_steps.SETTLE_LIMIT + 60
         return str(ended.value)
 
     @pytest.fixture

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_sms import sending
+from airflow_provider_sms import send_patience, sending
 from airflow_provider_sms.ledger import database, plans
 from airflow_provider_sms.ledger.outbox import Claim, Outbox
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
@@ -257,7 +257,7 @@ def _pause_without_waiting(disk: FullDisk) -> None:
 
 def _hurry(attempt: Try) -> None:
     """Look at others' leases more often than a worker in earnest would, and let leases end sooner if told so."""
-    changes: list[tuple[Any, str, Any]] = [(sending, "_LOOK_INTERVAL", 0.05)]
+    changes: list[tuple[Any, str, Any]] = [(send_patience, "LOOK_INTERVAL", 0.05)]
     if attempt.lease is not None:
         changes.append((sending, "LEASE_MARGIN", attempt.lease - attempt.timeout))
         _let_requests_look_shorter(attempt.timeout - attempt.lease / 2)

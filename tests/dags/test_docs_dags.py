@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_sms import cli
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.ledger.database import Ledger
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.dags.test_waits import accepted, meanwhile
 from tests.support import docs
 from tests.support.airflow import put_dag, run_dag, states

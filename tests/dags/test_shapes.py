@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_sms import sending
+from airflow_provider_sms import send_patience, send_settling
 from tests.support.airflow import put_dag, rendered_fields, run_dag, states, xcom
 from tests.support.simulator import Simulator
 
@@ -19,8 +19,8 @@ def test_every_shape(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("AIRFLOW_VAR_SMS_FOLDER", str(tmp_path))
     simulator.fault("refuse", message="相同手机号码一分钟之内只可发送一次", phone="13800130061")
     # What would be waited for in place is waited for outside the process, and not for a whole minute.
-    monkeypatch.setattr(sending, "IN_PLACE", 0.5)
-    monkeypatch.setattr(sending, "ONE_MINUTE", 1.0)
+    monkeypatch.setattr(send_patience, "IN_PLACE", 0.5)
+    monkeypatch.setattr(send_settling, "ONE_MINUTE", 1.0)
     run = run_dag(put_dag(Path(__file__).with_name("shapes.py")))
     assert set(states(run).values()) == {"success"}, states(run)
     sent = {tuple(batch["phones"]): batch["taskId"] for batch in simulator.accepted()}

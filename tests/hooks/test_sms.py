@@ -16,7 +16,7 @@ from airflow_provider_sms.hooks.sms import SmsHook, read_account
 from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.policy import Policy
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.simulator import Simulator
 
 PHONES = ["13800130001", "13800130002"]

@@ -17,7 +17,8 @@ from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import texted_table
-from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.send_judging import CampaignError
+from airflow_provider_sms.sending import Sender
 from tests.support.campaigns import PHONES, Campaigns, Platform
 
 REASON = "frequency cap"

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select
 
-from airflow_provider_sms import sending
+from airflow_provider_sms import send_steps
 from airflow_provider_sms.gateway.errors import AnswerLostError, PhoneFormatError, UnsentError
 from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_sms.ledger.opt_outs import Source
 from airflow_provider_sms.ledger.schema import BatchState, campaign_table
-from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.send_judging import CampaignError
+from airflow_provider_sms.sending import Sender
 from tests.support.campaigns import PHONES, Campaigns, Platform
 
 REASON = "opted out"
@@ -289,7 +290,7 @@ class TestACampaign:
         assert platform.requests == []
 
     def test_nor_a_claim(self, campaigns: Campaigns, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sending, "SETTLE_LIMIT", 0.0)
+        monkeypatch.setattr(send_steps, "SETTLE_LIMIT", 0.0)
 
         def lose_the_list(sender: Sender) -> None:
             with ledger.writing() as connection:

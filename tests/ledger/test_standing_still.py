@@ -20,7 +20,7 @@ from airflow_provider_sms.ledger.owners import new_claimant, own_name
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import PHONES, SENDER, Campaigns, Platform
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")

@@ -13,9 +13,11 @@ from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.gateway.errors import AnswerLostError, PhoneFormatError, UnlistedRefusalError
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.planning import Planner, Try, begin, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Planner, Try, begin
 from airflow_provider_sms.policy import Policy
-from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.send_judging import CampaignError
+from airflow_provider_sms.sending import Sender
 from tests.support.campaigns import PHONES, Campaigns, Platform
 from tests.support.simulator import Simulator
 

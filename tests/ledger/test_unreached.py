@@ -15,7 +15,7 @@ from airflow_provider_sms.ledger.database import Ledger, naive
 from airflow_provider_sms.ledger.errors import CampaignPurgedError
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table
 from airflow_provider_sms.ledger.unreached import Miss, Missed
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import Campaigns, Platform
 from tests.support.pushed import match, receipts, receive
 

@@ -30,9 +30,10 @@ from airflow_provider_sms.ledger.schema import (
     reply_table,
 )
 from airflow_provider_sms.ledger.upkeep import Count, Removed, count_purgeable, purge
-from airflow_provider_sms.planning import Try, begin, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Try, begin
 from airflow_provider_sms.policy import Policy
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import ACCOUNT, PHONES, SENDER, TEXT, Campaigns, Platform
 from tests.support.heard import deliveries, look, marks, receipt, reply
 

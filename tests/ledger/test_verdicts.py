@@ -24,7 +24,7 @@ from airflow_provider_sms.ledger.schema import (
     reply_table,
 )
 from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent, take_back
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import PHONES, SENDER, Begun, Campaigns, Platform
 from tests.support.heard import counts_agree, deliveries, look, marks, receipt, reply
 from tests.support.heard import verdicts as verdicts_of

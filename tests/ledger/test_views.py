@@ -16,9 +16,9 @@ from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
 from airflow_provider_sms.ledger.views import Part
-from airflow_provider_sms.planning import make_order
+from airflow_provider_sms.orders import make_order
 from airflow_provider_sms.policy import Policy
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import ACCOUNT, PHONES, TEXT, Campaigns, Platform
 
 LOST = errors.AnswerLostError("The request left, but no answer came: Connection reset by peer.")

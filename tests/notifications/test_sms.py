@@ -15,7 +15,7 @@ from airflow_provider_sms import cli
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.notifications.sms import SmsNotifier, send_sms_notification
-from airflow_provider_sms.sending import CampaignError
+from airflow_provider_sms.send_judging import CampaignError
 from tests.support.fixtures import SetConnection, TaskInstance
 from tests.support.simulator import Simulator
 

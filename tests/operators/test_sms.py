@@ -29,7 +29,8 @@ from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.messages import MessageFile, MessageQuery
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from airflow_provider_sms.recipients import PhoneFile
-from airflow_provider_sms.sending import CampaignError, Sender
+from airflow_provider_sms.send_judging import CampaignError
+from airflow_provider_sms.sending import Sender
 from tests.support.fixtures import TaskInstance
 from tests.support.simulator import Simulator, wait_until
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,8 @@ from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
 from airflow_provider_sms.ledger.schema import batch_table, ledger_table, metadata, recipient_table
 from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
-from airflow_provider_sms.planning import Planner, Try, begin, make_order
+from airflow_provider_sms.orders import make_order
+from airflow_provider_sms.planning import Planner, Try, begin
 from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.sending import Sender
 from airflow_provider_sms.sources import Source
@@ -133,6 +135,7 @@ class Campaigns:
         before_sending: Callable[[Sender], None] = lambda sender: None,
         messages: object = None,
         template: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
         **choices: Any,
     ) -> Report:
         """One try, from its beginning to its end; of personal texts if there are messages."""
@@ -159,6 +162,7 @@ class Campaigns:
             default_account=default_account,
             observer=self.observer,
             now=lambda: self.now,
+            clock=clock,
         )
         before_sending(sender)
         return sender.send(on_accepted)

@@ -1,0 +1,108 @@
+"""Steps of the ledger, repeated while it is away: nothing is claimed meanwhile, and what stays unsettled is said.
+
+Knows neither the wire nor what a step means.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_sms.advice import resolve_line
+from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
+
+if TYPE_CHECKING:
+    from airflow_provider_sms.ledger.outbox import Claim, Outbox
+    from airflow_provider_sms.planning import Log
+    from airflow_provider_sms.send_course import Course
+
+SETTLE_LIMIT = 300.0
+NOT_SENT = "--not-sent"
+UNKNOWN = "--sent|--not-sent"
+
+Result = TypeVar("Result")
+
+
+class UnsettledError(Exception):
+    """What became of a batch could not be written down."""
+
+
+class Steps:
+    """One campaign's steps, in any of its threads.
+
+    :param called: what the commands call the campaign.
+    :param limit: seconds for which a step is repeated that the ledger does not take; None for 300.
+    """
+
+    def __init__(
+        self,
+        called: str,
+        course: Course,
+        log: Log,
+        *,
+        pause: Callable[[float], object],
+        clock: Callable[[], float],
+        limit: float | None,
+    ) -> None:
+        self._called = called
+        self._course = course
+        self._log = log
+        self._pause = pause
+        self._clock = clock
+        self._limit = SETTLE_LIMIT if limit is None else limit
+        self._steady = threading.Event()
+        self._steady.set()
+
+    def are_steady(self) -> bool:
+        """Whether no step is being repeated; if one is, after a moment."""
+        if self._steady.is_set():
+            return True
+        self._steady.wait(1.0)
+        return False
+
+    def steadily(self, step: Callable[[], Result]) -> Result:
+        """Take a step, again and again while the ledger is away."""
+        began, seconds = self._clock(), 1.0
+        while True:
+            try:
+                result = step()
+            except LedgerUnreachableError as error:
+                if self._clock() - began >= self._limit:
+                    raise
+                self._steady.clear()
+                self._log.warning("%s Trying again in %.0f s; nothing new is sent until then.", error, seconds)
+                self._pause(seconds)
+                seconds = min(seconds * 2, 15.0)
+            else:
+                self._steady.set()
+                return result
+
+    def claim(self, outbox: Outbox, step: Callable[[], Claim | None]) -> Claim | None:
+        """Claim a batch; one of which nobody knows whether it is claimed is said to be unsettled."""
+        try:
+            return self.steadily(step)
+        except LedgerError:
+            if outbox.uncertain is not None:
+                self._note_unsettled(outbox.uncertain, NOT_SENT)
+            raise
+
+    def settle(self, claim: Claim, step: Callable[[], None], outcome: str) -> None:
+        """Write down what became of a claim.
+
+        :param outcome: what `airflow-sms resolve` has to be told if it can not be written down.
+        :raises UnsettledError: it can not be written down.
+        """
+        try:
+            self.steadily(step)
+        except LedgerError as error:
+            line = self._note_unsettled(claim, outcome)
+            raise UnsettledError(
+                f"{error} What became of batch {claim.number} could not be written down. When the ledger is back: "
+                f"{line}"
+            ) from None
+
+    def _note_unsettled(self, claim: Claim, outcome: str) -> str:
+        line = resolve_line(self._called, claim.number, outcome)
+        self._course.unsettled.append(line)
+        return line

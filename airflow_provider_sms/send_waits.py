@@ -1,0 +1,149 @@
+"""Between the rounds: what passes by itself is waited for. Posts nothing; what may be posted again is planned again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_sms.ledger import evidence
+from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.policy import OnInDoubt, Policy
+
+if TYPE_CHECKING:
+    from airflow_provider_sms.gateway.account import Account
+    from airflow_provider_sms.ledger.database import Ledger
+    from airflow_provider_sms.ledger.outbox import Held, Outbox
+    from airflow_provider_sms.ledger.plans import Campaign
+    from airflow_provider_sms.observing import Observer
+    from airflow_provider_sms.planning import Log
+    from airflow_provider_sms.send_course import Course, Round, Wait
+    from airflow_provider_sms.send_patience import Patience
+    from airflow_provider_sms.send_times import Timetable
+
+MOST_RESENDS = 3
+EVIDENCE_INTERVAL = 120.0
+
+
+class Waits:
+    """What one campaign waits for, in the main thread.
+
+    :param default_account: tells the App ID of `sms_default`, if that is to be had: see `evidence.look`.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        account: Account,
+        campaign: Campaign,
+        policy: Policy,
+        course: Course,
+        patience: Patience,
+        times: Timetable,
+        outbox: Outbox,
+        log: Log,
+        *,
+        default_account: Callable[[], str | None],
+        observer: Observer,
+    ) -> None:
+        self._ledger = ledger
+        self._account = account
+        self._campaign = campaign
+        self._policy = policy
+        self._course = course
+        self._patience = patience
+        self._times = times
+        self._outbox = outbox
+        self._log = log
+        self._default_account = default_account
+        self._observer = observer
+        self._resent: set[int] = set()
+
+    def after(self, this: Round) -> None:
+        """Wait for what has ended a round."""
+        if this.wait is not None:
+            self._for_refusal(this.wait)
+        elif this.opens_at is not None:
+            self._for_hours(this.opens_at)
+
+    def go_on(self) -> bool:
+        """Wait for what may leave something to send.
+
+        :returns: whether there may be.
+        """
+        if self._course.is_stopped:
+            return False
+        held = self._outbox.overtake()
+        states = self._outbox.states()
+        if states.get(BatchState.PLANNED):
+            return True
+        if held:
+            return self._for_others(held)
+        if not states.get(BatchState.IN_DOUBT) or not self._is_still_in_doubt():
+            return False
+        match self._policy.on_in_doubt:
+            case OnInDoubt.RESEND:
+                return self._to_resend()
+            case OnInDoubt.WAIT:
+                return self._for_evidence()
+        return False
+
+    def _for_refusal(self, wait: Wait) -> None:
+        if self._course.is_stopped:
+            return
+        if not self._patience.is_enough_for(wait.seconds):
+            self._course.end(wait.problem)
+            return
+        self._log.info("%s Waiting %.0f s.", wait.problem, wait.seconds)
+        self._patience.wait(wait.seconds)
+
+    def _for_hours(self, opens_at: datetime) -> None:
+        """Wait until the sending hours begin, however long that is: it is no failure, and uses up no time to send."""
+        if self._course.is_stopped or not self._times.waits_outside:
+            return
+        self._patience.sleep_uncounted(self._times.put_off(self._outbox, opens_at))
+
+    def _for_others(self, held: list[Held]) -> bool:
+        latest = max(each.lease_until for each in held)
+        seconds = max(1.0, (latest - self._outbox.database_time()).total_seconds())
+        self._log.info(
+            "Another process (%s) is sending batch %d%s; waiting for it, %.0f s at most, until its lease ends.",
+            held[0].owner,
+            held[0].number,
+            f" and {len(held) - 1} more" if len(held) > 1 else "",
+            seconds,
+        )
+        numbers = {each.number for each in held}
+        self._patience.sleep(seconds, until=lambda: {each.number for each in self._outbox.overtake()} != numbers)
+        return True
+
+    def _to_resend(self) -> bool:
+        due = [row for row in self._outbox.in_doubt() if row.id not in self._resent and row.resends < MOST_RESENDS]
+        if not due:
+            return False
+        if (opens_at := self._times.opens_at()) is not None:
+            # Until then they stay in doubt, for everybody to see.
+            self._for_hours(opens_at)
+            if self._course.is_stopped or self._times.is_closed():
+                return False
+        latest = max(row.lease_until for row in due).replace(tzinfo=UTC)
+        seconds = (latest - self._outbox.database_time()).total_seconds()
+        if seconds > 0:
+            self._log.info("In doubt: %d batches; sending them again in %.0f s (on_in_doubt).", len(due), seconds)
+            self._patience.sleep(seconds)
+        self._resent.update(row.id for row in due)
+        return self._outbox.renew([row.id for row in due]) > 0
+
+    def _is_still_in_doubt(self) -> bool:
+        if not self._account.exclusive_account:
+            return True
+        for found in evidence.adopt(self._ledger, self._campaign.id, self._default_account(), self._observer):
+            self._log.info("Batch %d was sent: a receipt or reply names it, taskId %s.", found.number, found.taskid)
+        return bool(self._outbox.in_doubt())
+
+    def _for_evidence(self) -> bool:
+        if not self._patience.is_enough_for(EVIDENCE_INTERVAL):
+            return False
+        self._log.info("In doubt: waiting for receipts, looking again in %.0f s.", EVIDENCE_INTERVAL)
+        self._patience.wait(EVIDENCE_INTERVAL)
+        return True
