@@ -6,7 +6,8 @@ Knows neither the wire nor what a step means.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_sms.advice import resolve_line
@@ -51,6 +52,8 @@ class Steps:
         self._pause = pause
         self._clock = clock
         self._limit = SETTLE_LIMIT if limit is None else limit
+        self._lock = threading.Lock()
+        self._repeated = 0
         self._steady = threading.Event()
         self._steady.set()
 
@@ -61,22 +64,42 @@ class Steps:
         self._steady.wait(1.0)
         return False
 
-    def steadily(self, step: Callable[[], Result]) -> Result:
-        """Take a step, again and again while the ledger is away."""
-        began, seconds = self._clock(), 1.0
-        while True:
-            try:
-                result = step()
-            except LedgerUnreachableError as error:
-                if self._clock() - began >= self._limit:
-                    raise
-                self._steady.clear()
-                self._log.warning("%s Trying again in %.0f s; nothing new is sent until then.", error, seconds)
+    def steadily(self, step: Callable[[], Result], if_this_ends: str = "") -> Result:
+        """Take a step, again and again while the ledger is away.
+
+        :param if_this_ends: what the log shall say in case that the process ends before the ledger is back.
+        """
+        began = self._clock()
+        try:
+            return step()
+        except LedgerUnreachableError as error:
+            away = error
+        with self._repeating():
+            seconds = 1.0
+            while self._clock() - began < self._limit:
+                told = "%s Trying again in %.0f s; nothing new is sent until then.%s"
+                self._log.warning(told, away, seconds, if_this_ends)
                 self._pause(seconds)
-                seconds = min(seconds * 2, 15.0)
-            else:
-                self._steady.set()
-                return result
+                seconds, if_this_ends = min(seconds * 2, 15.0), ""
+                try:
+                    return step()
+                except LedgerUnreachableError as error:
+                    away = error
+        raise away
+
+    @contextmanager
+    def _repeating(self) -> Iterator[None]:
+        """However it ends, nothing is claimed before; another thread's step that succeeds does not count."""
+        with self._lock:
+            self._repeated += 1
+            self._steady.clear()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._repeated -= 1
+                if not self._repeated:
+                    self._steady.set()
 
     def claim(self, outbox: Outbox, step: Callable[[], Claim | None]) -> Claim | None:
         """Claim a batch; one of which nobody knows whether it is claimed is said to be unsettled."""
@@ -84,7 +107,7 @@ class Steps:
             return self.steadily(step)
         except LedgerError:
             if outbox.uncertain is not None:
-                self._note_unsettled(outbox.uncertain, NOT_SENT)
+                self._course.unsettled.append(resolve_line(self._called, outbox.uncertain.number, NOT_SENT))
             raise
 
     def settle(self, claim: Claim, step: Callable[[], None], outcome: str) -> None:
@@ -93,16 +116,12 @@ class Steps:
         :param outcome: what `airflow-sms resolve` has to be told if it can not be written down.
         :raises UnsettledError: it can not be written down.
         """
+        line = resolve_line(self._called, claim.number, outcome)
         try:
-            self.steadily(step)
+            self.steadily(step, f" Should this process end before the ledger is back: {line}")
         except LedgerError as error:
-            line = self._note_unsettled(claim, outcome)
+            self._course.unsettled.append(line)
             raise UnsettledError(
                 f"{error} What became of batch {claim.number} could not be written down. When the ledger is back: "
                 f"{line}"
             ) from None
-
-    def _note_unsettled(self, claim: Claim, outcome: str) -> str:
-        line = resolve_line(self._called, claim.number, outcome)
-        self._course.unsettled.append(line)
-        return line
