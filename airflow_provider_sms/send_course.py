@@ -106,11 +106,13 @@ class Worker:
     """What one thread has to itself.
 
     :param unreached: requests in a row that did not get out.
+    :param is_at_work: whether it may claim, or has something to settle.
     """
 
     round: Round
     outbox: Outbox
     unreached: int = 0
+    is_at_work: bool = False
 
     def is_out_of_reach(self) -> bool:
         """Note that a request did not get out.

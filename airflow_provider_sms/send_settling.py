@@ -18,6 +18,7 @@ from airflow_provider_sms.gateway.errors import (
     PhoneRefusedError,
     PhoneTooOftenError,
     RefusedError,
+    SendTimeError,
     SmsError,
     UnlistedRefusalError,
     UnsentError,
@@ -106,6 +107,9 @@ class Settler:
             case UnsentError():
                 self._steps.settle(claim, lambda: worker.outbox.release(claim, kind, message), NOT_SENT)
                 self._try_to_reach(worker, claim, problem)
+            case SendTimeError():
+                # Too soon since the claim: what then, the next claim says.
+                self.hold_back(worker, claim, problem)
             case InDoubtError():
                 self._steps.settle(claim, lambda: worker.outbox.doubt(claim, kind, message), UNKNOWN)
                 self._course.fail(claim.number, problem)

@@ -27,7 +27,7 @@ from airflow_provider_sms.guarding import cap_of
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.database import Ledger
-from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
+from airflow_provider_sms.ledger.errors import LedgerError
 from airflow_provider_sms.ledger.outbox import Claim, ClaimLostError, Outbox
 from airflow_provider_sms.ledger.owners import new_claimant, own_name
 from airflow_provider_sms.ledger.schema import BatchState
@@ -158,13 +158,17 @@ class Sender:
         if self._balance.is_due and self._times.opens_at() is None:
             self._balance.take()
         this = Round()
-        threads = [
-            threading.Thread(target=self._work, args=(this,), name=f"sms-send-{number}")
-            for number in range(1, self._in_flight + 1)
+        workers = [
+            Worker(this, Outbox(self._ledger, new_claimant(), self._campaign, self._cap, self._observer))
+            for _ in range(self._in_flight)
         ]
-        for thread in threads:
-            thread.start()
+        threads = [
+            threading.Thread(target=self._work, args=(worker,), name=f"sms-send-{number}")
+            for number, worker in enumerate(workers, 1)
+        ]
         try:
+            for thread in threads:
+                thread.start()
             while any(thread.is_alive() for thread in threads):
                 this.ended.wait(TELL_INTERVAL)
                 this.ended.clear()
@@ -175,13 +179,13 @@ class Sender:
             self._log.warning("%s: nothing more is sent; a request under way ends first.", type(error).__name__)
             raise
         finally:
-            this.over.set()
-            for thread in threads:
-                thread.join()
+            _end(this, workers)
         self._waits.after(this)
 
-    def _work(self, this: Round) -> None:
-        worker = Worker(this, Outbox(self._ledger, new_claimant(), self._campaign, self._cap, self._observer))
+    def _work(self, worker: Worker) -> None:
+        this = worker.round
+        # First, so that whoever ends the round sees it, or it sees that the round is over.
+        worker.is_at_work = True
         try:
             with self._ledger.holding():
                 while not this.over.is_set() and not self._course.is_stopped:
@@ -191,6 +195,7 @@ class Sender:
             self._course.end(error)
         finally:
             this.over.set()
+            worker.is_at_work = False
             this.ended.set()
 
     def _send_one(self, worker: Worker) -> bool:
@@ -211,14 +216,11 @@ class Sender:
         claim = self._claim(worker.outbox, send_time)
         if claim is None:
             return False
-        if self._times.is_for_at_once and self._times.is_closed():
-            # The ledger may have been away for a while.
-            if not self._times.is_scheduled_outside:
-                self._settler.release(worker, claim)
-                self._times.close(worker)
-                return False
-            send_time = self._times.schedule(worker.outbox)
-        self._post(worker, claim, send_time)
+        # The ledger may have been away for a while.
+        if self._course.is_stopped or (send_time is None and self._times.is_closed()):
+            self._settler.release(worker, claim)
+        else:
+            self._post(worker, claim, send_time)
         return True
 
     def _claim(self, outbox: Outbox, send_time: datetime | None) -> Claim | None:
@@ -241,7 +243,7 @@ class Sender:
             # Not before: nothing may come between an answer and its settling.
             if problem.outcome is not Outcome.UNSENT:
                 self._observer.answered(seconds, problem.outcome.name.lower())
-        except (ClaimLostError, LedgerUnreachableError) as error:
+        except (ClaimLostError, LedgerError) as error:
             # Proven unsent: the look came before the first byte.
             self._settler.hold_back(worker, claim, error)
         except BaseException as error:
@@ -253,3 +255,23 @@ class Sender:
             self._observer.answered(seconds, BatchState.ACCEPTED.value)
             if acceptance.remain_point is not None:
                 self._observer.balance(acceptance.remain_point)
+
+
+def _end(this: Round, workers: list[Worker]) -> None:
+    """Wait until nobody is at work any more, however often that is interrupted.
+
+    Not by joining threads: before Python 3.13 one whose joining was interrupted is taken for ended.
+    """
+    interruption: BaseException | None = None
+    while True:
+        try:
+            this.over.set()
+            while any(worker.is_at_work for worker in workers):
+                this.ended.wait(TELL_INTERVAL)
+                this.ended.clear()
+        except BaseException as error:  # noqa: BLE001 - it is raised when the requests under way have ended
+            interruption = error
+        else:
+            break
+    if interruption is not None:
+        raise interruption
