@@ -52,10 +52,10 @@ class Patience:
         self._leave(seconds, self._waited + seconds)
         self._rest(seconds, until)
 
-    def sleep_uncounted(self, seconds: float) -> None:
+    def sleep_uncounted(self, seconds: float, until: Callable[[], bool]) -> None:
         """The same where waiting is no failure, however long."""
         self._leave(seconds, self._waited)
-        self._rest(seconds, lambda: False)
+        self._rest(seconds, until)
 
     def _leave(self, seconds: float, waited: float) -> None:
         if seconds > IN_PLACE and self._defer is not None:

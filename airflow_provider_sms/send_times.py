@@ -69,6 +69,14 @@ class Timetable:
             return None
         return self._planned_for
 
+    def is_too_late(self) -> bool:
+        """Whether nothing may go out any more."""
+        try:
+            self.send_time()
+        except TooLateError:
+            return True
+        return False
+
     def is_closed(self) -> bool:
         """Whether it is outside the sending hours."""
         return self._hours is not None and not self._hours.contain(self._now())
@@ -83,14 +91,10 @@ class Timetable:
         """Whether the sending hours are waited for."""
         return self._outside_hours is not OutsideHours.FAIL
 
-    @property
-    def is_for_at_once(self) -> bool:
-        """Whether no time to send at is planned."""
-        return self._planned_for is None
-
     def opens_at(self) -> datetime | None:
         """When the sending hours begin, if nothing can be claimed before that."""
-        if self._hours is None or not self.is_for_at_once or self.is_scheduled_outside or not self.is_closed():
+        is_scheduled = self._planned_for is not None or self.is_scheduled_outside
+        if self._hours is None or is_scheduled or not self.is_closed():
             return None
         return self._hours.next_open(self._now())
 

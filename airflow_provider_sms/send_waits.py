@@ -101,7 +101,10 @@ class Waits:
         """Wait until the sending hours begin, however long that is: it is no failure, and uses up no time to send."""
         if self._course.is_stopped or not self._times.waits_outside:
             return
-        self._patience.sleep_uncounted(self._times.put_off(self._outbox, opens_at))
+        # The clock may be put right meanwhile, or the machine sleep.
+        self._patience.sleep_uncounted(
+            self._times.put_off(self._outbox, opens_at), until=lambda: not self._times.is_closed()
+        )
 
     def _for_others(self, held: list[Held]) -> bool:
         latest = max(each.lease_until for each in held)
@@ -119,18 +122,20 @@ class Waits:
 
     def _to_resend(self) -> bool:
         due = [row for row in self._outbox.in_doubt() if row.id not in self._resent and row.resends < MOST_RESENDS]
-        if not due:
+        # What may not go out any more stays in doubt: as planned it would expire, and be taken for unsent.
+        if not due or self._times.is_too_late():
             return False
-        if (opens_at := self._times.opens_at()) is not None:
-            # Until then they stay in doubt, for everybody to see.
-            self._for_hours(opens_at)
-            if self._course.is_stopped or self._times.is_closed():
-                return False
         latest = max(row.lease_until for row in due).replace(tzinfo=UTC)
         seconds = (latest - self._outbox.database_time()).total_seconds()
         if seconds > 0:
             self._log.info("In doubt: %d batches; sending them again in %.0f s (on_in_doubt).", len(due), seconds)
             self._patience.sleep(seconds)
+        if self._course.is_stopped:
+            return False
+        if (opens_at := self._times.opens_at()) is not None:
+            # Until then they stay in doubt, for everybody to see.
+            self._for_hours(opens_at)
+            return not self._course.is_stopped and not self._times.is_closed()
         self._resent.update(row.id for row in due)
         return self._outbox.renew([row.id for row in due]) > 0
 

@@ -174,17 +174,18 @@ class TestSendingHours:
         assert campaigns.run(platform, category="marketing", guards=DAY) == first
 
     def test_in_doubt_is_not_sent_again_at_three_in_the_night(self, campaigns: Campaigns) -> None:
+        days: dict[str, Any] = {"category": "marketing", "guards": DAY, "valid_for": timedelta(days=3)}
         campaigns.now, platform = at("20:00", 0), Platform(AnswerLostError("lost"))
         with pytest.raises(CampaignError):
-            campaigns.run(platform, PHONES[:2], category="marketing", guards=DAY)
+            campaigns.run(platform, PHONES[:2], **days)
         campaigns.change_batches(lease_until=LONG_AGO)
         campaigns.now = at("03:00")
         with pytest.raises(Deferred):
-            campaigns.run(platform, PHONES[:2], category="marketing", guards=DAY, on_in_doubt="resend", defer=defer)
+            campaigns.run(platform, PHONES[:2], **days, on_in_doubt="resend", defer=defer)
         assert len(platform.requests) == 1
         assert [batch.state for batch in campaigns.batches()] == [BatchState.IN_DOUBT]
         campaigns.now = at("08:00")
-        report = campaigns.run(platform, PHONES[:2], category="marketing", guards=DAY, on_in_doubt="resend")
+        report = campaigns.run(platform, PHONES[:2], **days, on_in_doubt="resend")
         assert report.accepted == 2
 
     def test_nor_is_what_was_too_late(self, campaigns: Campaigns) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from airflow_provider_sms import sending
-from airflow_provider_sms.gateway import errors
+from airflow_provider_sms.gateway import errors, times
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
+from airflow_provider_sms.guards import Guards, OutsideHours
 from airflow_provider_sms.ledger import views
-from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.ledger.outbox import Outbox
+from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox, SettledOtherwiseError
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
@@ -404,6 +409,27 @@ class TestInDoubt:
         assert error.report.in_doubt == 2
         assert len(again.requests) == 1
 
+    def test_what_is_too_late_to_be_resent_stays_in_doubt(self, campaigns: Campaigns) -> None:
+        failure(campaigns, Platform(LOST), phones=PHONES[:2])
+        campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
+        campaigns.now += timedelta(hours=25)
+        again = Platform()
+        error = failure(campaigns, again, phones=PHONES[:2], on_in_doubt="resend")
+        assert again.requests == []
+        assert (error.report.in_doubt, error.report.expired) == (2, 0)
+        assert not error.passes_by_itself
+
+    def test_after_a_signal_nothing_in_doubt_is_planned_again(self, campaigns: Campaigns) -> None:
+        def stop() -> None:
+            campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
+            senders[0].stop()
+
+        senders: list[Sender] = []
+        campaigns.pauses = Watching(stop)
+        platform = Platform(LOST)
+        failure(campaigns, platform, phones=PHONES[:2], on_in_doubt="resend", before_sending=senders.append)
+        assert states(campaigns) == ["in_doubt"]
+
     def test_a_batch_is_resent_once_a_try_and_three_times_in_all(self, campaigns: Campaigns) -> None:
         requests = 0
         for _ in range(6):
@@ -464,6 +490,28 @@ class TestTimes:
         assert set(platform.send_times) == {None}
 
     @pytest.mark.parametrize("choice", ["fail", "send_now"])
+    def test_a_send_time_that_goes_stale_between_claim_and_request(self, campaigns: Campaigns, choice: str) -> None:
+        later = (campaigns.now + timedelta(minutes=40)).replace(microsecond=0)
+
+        def ten_minutes_pass(platform: Platform) -> None:
+            campaigns.now += timedelta(minutes=10)
+
+        platform = Prompt(campaigns, None, ten_minutes_pass)
+        if choice == "send_now":
+            assert campaigns.run(platform, send_time=later, on_expired=choice).accepted == 10
+            assert platform.send_times == [later, None, None, None, None]
+        else:
+            error = failure(campaigns, platform, send_time=later, on_expired=choice)
+            assert (error.report.accepted, error.report.expired, error.report.not_sent) == (2, 8, 0)
+
+    def test_a_clock_that_differs_from_the_client_s_ends_it(self, campaigns: Campaigns) -> None:
+        stale = errors.SendTimeError("send_time: too soon.")
+        later = (campaigns.now + timedelta(minutes=40)).replace(microsecond=0)
+        platform = Platform(*[stale] * 100)
+        error = failure(campaigns, platform, send_time=later)
+        assert (error.report.not_sent, len(platform.answers)) == (10, 96)
+
+    @pytest.mark.parametrize("choice", ["fail", "send_now"])
     def test_so_it_does_where_nothing_has_left_yet(self, campaigns: Campaigns, choice: str) -> None:
         later = (campaigns.now + timedelta(hours=2)).replace(microsecond=0)
         failure(campaigns, Platform(UNSENT, UNSENT, UNSENT, UNSENT), send_time=later)
@@ -481,6 +529,75 @@ class TestTimes:
         failure(campaigns, Platform(UNSENT, UNSENT, UNSENT, UNSENT), send_time=later)
         campaigns.now += timedelta(hours=30)
         assert campaigns.run(Platform(), send_time=later).accepted == 10
+
+
+class TestHoursInTheMiddle:
+    def marketing(self, campaigns: Campaigns, platform: Platform, **changes: Any) -> Any:
+        return campaigns.run(platform, category="marketing", guards=Guards(opt_out_wording=None), **changes)
+
+    def test_a_clock_that_jumps_ends_the_wait_for_them(self, campaigns: Campaigns) -> None:
+        def morning() -> None:
+            campaigns.now = NIGHT + timedelta(hours=11)
+
+        campaigns.now, campaigns.pauses = NIGHT, Watching(morning)
+        assert self.marketing(campaigns, Platform(), valid_for=YEARS).accepted == 10
+        assert len(campaigns.pauses) == 1
+
+    def test_a_ledger_that_goes_away_while_a_claim_is_put_off_leaves_nothing_claimed(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claim = Outbox.claim
+
+        def evening(outbox: Outbox, *arguments: Any) -> Any:
+            claimed = claim(outbox, *arguments)
+            campaigns.now = NIGHT
+            return claimed
+
+        monkeypatch.setattr(Outbox, "claim", evening)
+        Away(monkeypatch, "schedule", times=10_000)
+        campaigns.now = NIGHT - timedelta(hours=2)
+        guards = Guards(outside_hours=OutsideHours.SCHEDULE, opt_out_wording=None)
+        error = failure_in_time(campaigns, Platform(), category="marketing", guards=guards, valid_for=YEARS)
+        assert error.passes_by_itself
+        assert states(campaigns) == ["planned"] * 5
+
+    def test_in_doubt_stays_in_doubt_overnight_also_if_the_evening_comes_while_a_lease_is_waited_for(
+        self, campaigns: Campaigns
+    ) -> None:
+        def evening() -> None:
+            # The lease is waited for less than a hundred seconds.
+            if len(campaigns.pauses) > 60:
+                campaigns.now = NIGHT + timedelta(hours=11)
+                return
+            campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
+            seen.extend(states(campaigns))
+            campaigns.now = NIGHT
+
+        seen: list[str] = []
+        campaigns.now, campaigns.pauses = NIGHT - timedelta(minutes=1), Watching(evening)
+        platform = Platform(LOST)
+        report = self.marketing(campaigns, platform, phones=PHONES[:2], on_in_doubt="resend", valid_for=YEARS)
+        assert set(seen) == {"in_doubt"}
+        assert campaigns.now > NIGHT
+        assert (report.accepted, len(platform.requests)) == (2, 2)
+
+
+NIGHT = datetime(2030, 1, 31, 13, 0, tzinfo=UTC)
+"""Nine in the evening in Beijing."""
+
+
+class Prompt(Platform):
+    """Looks at the time to send at as the client does, and at nothing else before it."""
+
+    def __init__(self, campaigns: Campaigns, *answers: object) -> None:
+        super().__init__()
+        self._campaigns, self._before = campaigns, list(answers)
+
+    def send(self, phones, content, send_time=None, *, leaving):  # type: ignore[no-untyped-def]
+        if self._before and (passes := self._before.pop(0)):
+            passes(self)
+        times.wire_time(send_time, self._campaigns.now)
+        return super().send(phones, content, send_time, leaving=leaving)
 
 
 class TestStopping:
@@ -507,6 +624,74 @@ class TestStopping:
         with pytest.raises(TaskTimeout):
             campaigns.run(platform, on_accepted=interrupted)
         assert states(campaigns)[:3] == ["accepted", "accepted", "planned"]
+
+    def test_a_claim_that_the_ledger_takes_only_after_the_signal_is_given_back(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        senders: list[Sender] = []
+        away = Away(monkeypatch, "claim", times=3)
+        campaigns.pauses = Watching(lambda: senders[0].stop() if away.calls == 2 else None)
+        platform = Platform()
+        error = failure(campaigns, platform, before_sending=senders.append)
+        assert platform.requests == []
+        assert states(campaigns) == ["planned"] * 5
+        assert (error.passes_by_itself, error.report.not_sent) == (True, 10)
+
+    def test_a_second_signal_too_lets_the_request_end_first(self, campaigns: Campaigns) -> None:
+        class Interrupted(BaseException):
+            pass
+
+        interruptions: list[int] = []
+
+        def interrupt(number: int, frame: object) -> None:
+            interruptions.append(number)
+            raise Interrupted
+
+        def interrupted_twice(platform: Platform) -> None:
+            for number in (1, 2):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                wait_until(lambda number=number: len(interruptions) == number)
+            answered_after_all.append(given_up.wait(0.3))
+
+        given_up, answered_after_all = threading.Event(), list[bool]()
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        try:
+            with pytest.raises(Interrupted):
+                campaigns.run(Platform(None, interrupted_twice))
+        finally:
+            given_up.set()
+            signal.signal(signal.SIGUSR1, before)
+        assert answered_after_all == [False]
+        assert states(campaigns) == ["accepted", "accepted", "planned", "planned", "planned"]
+
+    def test_threads_that_have_started_before_one_could_not_send_nothing_more(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start, started = threading.Thread.start, list[threading.Thread]()
+
+        def start_one(thread: threading.Thread) -> None:
+            if not thread.name.startswith("sms-send"):
+                return start(thread)
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+            return start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start_one)
+        in_request, raised = threading.Event(), threading.Event()
+
+        def waits(platform: Platform) -> None:
+            in_request.set()
+            raised.wait(0.3)
+
+        platform = Platform(waits)
+        with pytest.raises(RuntimeError, match="new thread"):
+            campaigns.run(platform, max_in_flight=3)
+        raised.set()
+        started[0].join(0.1)
+        assert not started[0].is_alive()
+        assert len(platform.requests) <= 1
+        assert BatchState.SENDING not in states(campaigns)
 
     def test_a_bug_on_the_way_leaves_the_batch_in_doubt_and_the_rest_planned(self, campaigns: Campaigns) -> None:
         failure(campaigns, Platform(None, RuntimeError("a bug")))
@@ -615,6 +800,80 @@ class TestTheLedgerGoesAway:
         assert max(seen) <= 2
         assert sorted(platform.requests) == BATCHES
 
+    def test_while_one_settles_again_the_others_claim_nothing_although_the_ledger_takes_their_steps(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accept, both, tries = Outbox.accept, threading.Barrier(2), list[int]()
+
+        def accept_all_but_one(outbox: Outbox, claim: Claim, answer: Answer) -> None:
+            if claim.number == 1:
+                tries.append(len(tries))
+                if len(tries) == 1:
+                    both.wait(10)
+                if len(tries) <= 3:
+                    raise LedgerUnreachableError("The ledger (sqlite here) says: database is locked.")
+                claims_meanwhile.append(claims)
+            elif claim.number == 2:
+                both.wait(10)
+                wait_until(lambda: bool(campaigns.pauses))
+            accept(outbox, claim, answer)
+
+        claim, claims, claims_meanwhile = Outbox.claim, 0, list[int]()
+
+        def count(outbox: Outbox, *arguments: Any) -> Claim | None:
+            nonlocal claims
+            claims += 1
+            return claim(outbox, *arguments)
+
+        monkeypatch.setattr(Outbox, "claim", count)
+        monkeypatch.setattr(Outbox, "accept", accept_all_but_one)
+        # The second of the pauses lasts until the other thread has had the time to claim.
+        campaigns.pauses = Watching(lambda: len(campaigns.pauses) > 1 and threading.Event().wait(0.2) and None)
+        assert campaigns.run(BothAtOnce(), max_in_flight=2).accepted == 10
+        assert claims_meanwhile == [2]
+
+    def test_an_answer_that_the_ledger_has_gone_on_without_holds_nobody_up(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accept, tries = Outbox.accept, list[int]()
+
+        def too_late(outbox: Outbox, claim: Claim, answer: Answer) -> None:
+            accept(outbox, claim, answer)
+            tries.append(claim.number)
+            if len(tries) == 1:
+                raise LedgerUnreachableError("The ledger (postgresql on nowhere) says: away.")
+            if len(tries) == 2:
+                raise SettledOtherwiseError("Batch 1: the ledger has gone on without this attempt.")
+
+        monkeypatch.setattr(Outbox, "accept", too_late)
+        assert campaigns.run(Platform()).accepted == 10
+
+    def test_a_claim_that_can_not_be_looked_at_before_the_first_byte_was_not_sent(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        check, looks = Outbox.check, list[int]()
+
+        def refused(outbox: Outbox, claim: Claim, seconds: float) -> None:
+            looks.append(claim.number)
+            if len(looks) == 1:
+                raise LedgerError("The ledger (postgresql on nowhere) refuses a step: permission denied.")
+            check(outbox, claim, seconds)
+
+        monkeypatch.setattr(Outbox, "check", refused)
+        platform = Platform()
+        assert campaigns.run(platform).accepted == 10
+        assert platform.requests == BATCHES
+
+    def test_the_task_id_is_in_the_log_before_the_five_minutes_are_over(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whoever kills the process meanwhile shall not lose it."""
+        Away(monkeypatch, "accept", times=1)
+        logged: list[str] = []
+        campaigns.pauses = Watching(lambda: logged.append(caplog.text))
+        campaigns.run(Platform())
+        assert "airflow-sms resolve dag/run/send --batch 1 --sent T1" in logged[0]
+
     def test_after_five_minutes_the_task_id_and_the_command_are_in_the_message(
         self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -653,6 +912,26 @@ class TestTheLedgerGoesAway:
         assert platform.requests == []
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.002)
+
+
+class BothAtOnce(Platform):
+    """Answers the first two requests at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._both = threading.Barrier(2)
+
+    def send(self, phones, content, send_time=None, *, leaving):  # type: ignore[no-untyped-def]
+        if tuple(phones) in BATCHES[:2]:
+            self._both.wait(10)
+        return super().send(phones, content, send_time, leaving=leaving)
+
+
 class Away:
     """A step of the outbox that finds the ledger away for some times."""
 
@@ -669,9 +948,9 @@ class Away:
         monkeypatch.setattr(Outbox, step, away)
 
 
-def failure_in_time(campaigns: Campaigns, platform: Platform) -> CampaignError:
+def failure_in_time(campaigns: Campaigns, platform: Platform, **changes: object) -> CampaignError:
     """Fail with a clock that each pause moves on."""
-    return failure(campaigns, platform, clock=lambda: sum(campaigns.pauses))
+    return failure(campaigns, platform, clock=lambda: sum(campaigns.pauses), **changes)
 
 
 def test_the_lease_is_the_request_s_deadline_and_half_a_minute(campaigns: Campaigns) -> None:
