@@ -64,10 +64,13 @@ class Steps:
         self._steady.wait(1.0)
         return False
 
-    def steadily(self, step: Callable[[], Result], if_this_ends: str = "") -> Result:
+    def steadily(
+        self, step: Callable[[], Result], if_this_ends: str = "", until: Callable[[], bool] = lambda: False
+    ) -> Result:
         """Take a step, again and again while the ledger is away.
 
         :param if_this_ends: what the log shall say in case that the process ends before the ledger is back.
+        :param until: whether it need not be taken any more.
         """
         began = self._clock()
         try:
@@ -76,7 +79,7 @@ class Steps:
             away = error
         with self._repeating():
             seconds = 1.0
-            while self._clock() - began < self._limit:
+            while self._clock() - began < self._limit and not until():
                 told = "%s Trying again in %.0f s; nothing new is sent until then.%s"
                 self._log.warning(told, away, seconds, if_this_ends)
                 self._pause(seconds)
@@ -104,7 +107,8 @@ class Steps:
     def claim(self, outbox: Outbox, step: Callable[[], Claim | None]) -> Claim | None:
         """Claim a batch; one of which nobody knows whether it is claimed is said to be unsettled."""
         try:
-            return self.steadily(step)
+            # What is not known to be claimed is given back, also after a stop.
+            return self.steadily(step, until=lambda: self._course.is_stopped and outbox.uncertain is None)
         except LedgerError:
             if outbox.uncertain is not None:
                 self._course.unsettled.append(resolve_line(self._called, outbox.uncertain.number, NOT_SENT))
