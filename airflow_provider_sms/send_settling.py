@@ -83,7 +83,7 @@ class Settler:
         worker.unreached = 0
 
     def interrupt(self, worker: Worker, claim: Claim, error: BaseException) -> None:
-        """Write down that nobody knows how far a request has come."""
+        """Write down that a request has begun to leave, and that nobody knows how far it has come."""
         kind = type(error).__name__
         self._steps.settle(claim, lambda: worker.outbox.doubt(claim, kind, "Interrupted while sending."), UNKNOWN)
 

@@ -229,14 +229,16 @@ class Sender:
         return self._steps.claim(outbox, lambda: outbox.claim(account.app_id, lease, send_time))
 
     def _post(self, worker: Worker, claim: Claim, send_time: datetime | None) -> None:
+        has_left = False
+
+        def leaving(seconds: float) -> None:
+            nonlocal has_left
+            worker.outbox.check(claim, seconds)
+            has_left = True
+
         began = self._clock()
         try:
-            acceptance = self._client.send(
-                claim.phones,
-                claim.content,
-                send_time,
-                leaving=lambda seconds: worker.outbox.check(claim, seconds),
-            )
+            acceptance = self._client.send(claim.phones, claim.content, send_time, leaving=leaving)
         except SmsError as problem:
             seconds = self._clock() - began
             self._settler.settle(worker, claim, problem)
@@ -247,7 +249,10 @@ class Sender:
             # Proven unsent: the look came before the first byte.
             self._settler.hold_back(worker, claim, error)
         except BaseException as error:
-            self._settler.interrupt(worker, claim, error)
+            if has_left:
+                self._settler.interrupt(worker, claim, error)
+            else:
+                self._settler.release(worker, claim)
             raise
         else:
             seconds = self._clock() - began

@@ -591,7 +591,8 @@ class Prompt(Platform):
 
     def __init__(self, campaigns: Campaigns, *answers: object) -> None:
         super().__init__()
-        self._campaigns, self._before = campaigns, list(answers)
+        self._campaigns = campaigns
+        self._before: list[Any] = list(answers)
 
     def send(self, phones, content, send_time=None, *, leaving):  # type: ignore[no-untyped-def]
         if self._before and (passes := self._before.pop(0)):
@@ -625,17 +626,51 @@ class TestStopping:
             campaigns.run(platform, on_accepted=interrupted)
         assert states(campaigns)[:3] == ["accepted", "accepted", "planned"]
 
-    def test_a_claim_that_the_ledger_takes_only_after_the_signal_is_given_back(
+    def test_a_claim_that_is_won_after_the_signal_is_given_back(
         self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        senders: list[Sender] = []
-        away = Away(monkeypatch, "claim", times=3)
-        campaigns.pauses = Watching(lambda: senders[0].stop() if away.calls == 2 else None)
+        """The ledger may keep a claim waiting for long."""
+        senders, claim = list[Sender](), Outbox.claim
+
+        def stopped_meanwhile(outbox: Outbox, *arguments: Any) -> Claim | None:
+            senders[0].stop()
+            return claim(outbox, *arguments)
+
+        monkeypatch.setattr(Outbox, "claim", stopped_meanwhile)
         platform = Platform()
         error = failure(campaigns, platform, before_sending=senders.append)
         assert platform.requests == []
         assert states(campaigns) == ["planned"] * 5
         assert (error.passes_by_itself, error.report.not_sent) == (True, 10)
+
+    def test_a_claim_that_the_ledger_does_not_take_is_not_repeated_after_the_signal(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        senders: list[Sender] = []
+        Away(monkeypatch, "claim", times=20)
+        campaigns.pauses = Watching(lambda: senders[0].stop() if len(campaigns.pauses) == 2 else None)
+        assert failure(campaigns, Platform(), before_sending=senders.append).passes_by_itself
+        assert campaigns.pauses == [1.0, 2.0]
+
+    def test_unless_nobody_knows_whether_it_was_taken(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        senders, claim, tries = list[Sender](), Outbox.claim, list[int]()
+
+        def commit_unheard_of(outbox: Outbox, *arguments: Any) -> Claim | None:
+            tries.append(len(tries))
+            if len(tries) == 1:
+                outbox.uncertain = claim(outbox, *arguments)
+            if len(tries) <= 4:
+                raise LedgerUnreachableError("The ledger (postgresql on nowhere) says: away.")
+            return claim(outbox, *arguments)
+
+        monkeypatch.setattr(Outbox, "claim", commit_unheard_of)
+        campaigns.pauses = Watching(lambda: senders[0].stop())
+        platform = Platform()
+        assert failure(campaigns, platform, before_sending=senders.append).passes_by_itself
+        assert platform.requests == []
+        assert states(campaigns) == ["planned"] * 5
 
     def test_a_second_signal_too_lets_the_request_end_first(self, campaigns: Campaigns) -> None:
         class Interrupted(BaseException):
@@ -648,9 +683,10 @@ class TestStopping:
             raise Interrupted
 
         def interrupted_twice(platform: Platform) -> None:
-            for number in (1, 2):
-                os.kill(os.getpid(), signal.SIGUSR1)
-                wait_until(lambda number=number: len(interruptions) == number)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            wait_until(lambda: len(interruptions) == 1)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            wait_until(lambda: len(interruptions) == 2)
             answered_after_all.append(given_up.wait(0.3))
 
         given_up, answered_after_all = threading.Event(), list[bool]()
@@ -692,6 +728,16 @@ class TestStopping:
         assert not started[0].is_alive()
         assert len(platform.requests) <= 1
         assert BatchState.SENDING not in states(campaigns)
+
+    def test_a_bug_before_the_first_byte_leaves_all_of_them_planned(self, campaigns: Campaigns) -> None:
+        class NoThreads(Platform):
+            def send(self, *args: object, **kwargs: object) -> Acceptance:
+                raise RuntimeError("can't start new thread")
+
+        error = failure(campaigns, NoThreads())
+        assert "can't start new thread" in str(error)
+        assert error.passes_by_itself
+        assert states(campaigns) == ["planned"] * 5
 
     def test_a_bug_on_the_way_leaves_the_batch_in_doubt_and_the_rest_planned(self, campaigns: Campaigns) -> None:
         failure(campaigns, Platform(None, RuntimeError("a bug")))
