@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_sms.ledger import evidence
 from airflow_provider_sms.ledger.schema import BatchState
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from airflow_provider_sms.planning import Log
     from airflow_provider_sms.send_course import Course, Round, Wait
     from airflow_provider_sms.send_patience import Patience
+    from airflow_provider_sms.send_steps import Steps
     from airflow_provider_sms.send_times import Timetable
 
 MOST_RESENDS = 3
 EVIDENCE_INTERVAL = 120.0
+
+Result = TypeVar("Result")
 
 
 class Waits:
@@ -38,6 +41,7 @@ class Waits:
         campaign: Campaign,
         policy: Policy,
         course: Course,
+        steps: Steps,
         patience: Patience,
         times: Timetable,
         outbox: Outbox,
@@ -51,6 +55,7 @@ class Waits:
         self._campaign = campaign
         self._policy = policy
         self._course = course
+        self._steps = steps
         self._patience = patience
         self._times = times
         self._outbox = outbox
@@ -73,8 +78,8 @@ class Waits:
         """
         if self._course.is_stopped:
             return False
-        held = self._outbox.overtake()
-        states = self._outbox.states()
+        held = self._steadily(self._outbox.overtake)
+        states = self._steadily(self._outbox.states)
         if states.get(BatchState.PLANNED):
             return True
         if held:
@@ -108,7 +113,7 @@ class Waits:
 
     def _for_others(self, held: list[Held]) -> bool:
         latest = max(each.lease_until for each in held)
-        seconds = max(1.0, (latest - self._outbox.database_time()).total_seconds())
+        seconds = max(1.0, (latest - self._steadily(self._outbox.database_time)).total_seconds())
         self._log.info(
             "Another process (%s) is sending batch %d%s; waiting for it, %.0f s at most, until its lease ends.",
             held[0].owner,
@@ -117,34 +122,40 @@ class Waits:
             seconds,
         )
         numbers = {each.number for each in held}
-        self._patience.sleep(seconds, until=lambda: {each.number for each in self._outbox.overtake()} != numbers)
+        self._patience.sleep(seconds, until=lambda: self._numbers_held() != numbers)
         return True
 
+    def _numbers_held(self) -> set[int]:
+        return {each.number for each in self._steadily(self._outbox.overtake)}
+
     def _to_resend(self) -> bool:
-        due = [row for row in self._outbox.in_doubt() if row.id not in self._resent and row.resends < MOST_RESENDS]
+        in_doubt = self._steadily(self._outbox.in_doubt)
+        due = [row for row in in_doubt if row.id not in self._resent and row.resends < MOST_RESENDS]
         # What may not go out any more stays in doubt: as planned it would expire, and be taken for unsent.
         if not due or self._times.is_too_late():
             return False
         latest = max(row.lease_until for row in due).replace(tzinfo=UTC)
-        seconds = (latest - self._outbox.database_time()).total_seconds()
+        seconds = (latest - self._steadily(self._outbox.database_time)).total_seconds()
         if seconds > 0:
             self._log.info("In doubt: %d batches; sending them again in %.0f s (on_in_doubt).", len(due), seconds)
             self._patience.sleep(seconds)
-        if self._course.is_stopped:
+        if self._course.is_stopped or self._times.is_too_late():
             return False
         if (opens_at := self._times.opens_at()) is not None:
             # Until then they stay in doubt, for everybody to see.
             self._for_hours(opens_at)
             return not self._course.is_stopped and not self._times.is_closed()
         self._resent.update(row.id for row in due)
-        return self._outbox.renew([row.id for row in due]) > 0
+        self._steadily(lambda: self._outbox.renew([row.id for row in due]))
+        return True
 
     def _is_still_in_doubt(self) -> bool:
         if not self._account.exclusive_account:
             return True
-        for found in evidence.adopt(self._ledger, self._campaign.id, self._default_account(), self._observer):
+        account = self._default_account()
+        for found in self._steadily(lambda: evidence.adopt(self._ledger, self._campaign.id, account, self._observer)):
             self._log.info("Batch %d was sent: a receipt or reply names it, taskId %s.", found.number, found.taskid)
-        return bool(self._outbox.in_doubt())
+        return bool(self._steadily(self._outbox.in_doubt))
 
     def _for_evidence(self) -> bool:
         if not self._patience.is_enough_for(EVIDENCE_INTERVAL):
@@ -152,3 +163,6 @@ class Waits:
         self._log.info("In doubt: waiting for receipts, looking again in %.0f s.", EVIDENCE_INTERVAL)
         self._patience.wait(EVIDENCE_INTERVAL)
         return True
+
+    def _steadily(self, step: Callable[[], Result]) -> Result:
+        return self._steps.steadily(step, until=lambda: self._course.is_stopped)

@@ -111,6 +111,7 @@ class Sender:
             campaign,
             policy,
             self._course,
+            self._steps,
             patience,
             self._times,
             self._outbox,
@@ -134,6 +135,7 @@ class Sender:
         """
         progress = Progress(self._ledger, self._campaign, self._log, self._clock, on_accepted)
         progress.begin()
+        self._outbox.overtake()
         while True:
             try:
                 self._send_planned(progress)
@@ -154,7 +156,6 @@ class Sender:
 
     def _send_planned(self, progress: Progress) -> None:
         """One round: threads that claim until nothing is left, or something is in the way."""
-        self._outbox.overtake()
         if self._balance.is_due and self._times.opens_at() is None:
             self._balance.take()
         this = Round()

@@ -419,6 +419,15 @@ class TestInDoubt:
         assert (error.report.in_doubt, error.report.expired) == (2, 0)
         assert not error.passes_by_itself
 
+    def test_so_does_what_is_too_late_once_the_lease_is_over(self, campaigns: Campaigns) -> None:
+        def a_day_passes() -> None:
+            campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
+            campaigns.now += timedelta(hours=25)
+
+        campaigns.pauses = Watching(a_day_passes)
+        error = failure(campaigns, Platform(LOST), phones=PHONES[:2], on_in_doubt="resend")
+        assert (error.report.in_doubt, error.report.expired) == (2, 0)
+
     def test_after_a_signal_nothing_in_doubt_is_planned_again(self, campaigns: Campaigns) -> None:
         def stop() -> None:
             campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
@@ -947,6 +956,44 @@ class TestTheLedgerGoesAway:
         error = failure_in_time(campaigns, Platform(*[UNSENT] * 4))
         assert "airflow-sms resolve dag/run/send --batch 1 --not-sent" in str(error)
         assert (error.report, error.passes_by_itself) == (None, False)
+
+    @pytest.mark.parametrize("step", ["overtake", "states", "in_doubt", "database_time", "renew"])
+    def test_between_the_rounds_too_a_step_is_repeated(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        def lease_over(seconds: float, waited: float) -> None:
+            campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001
+
+        def goes_away(platform: Platform) -> None:
+            Away(monkeypatch, step, times=3)
+
+        platform = Platform(LOST, goes_away)
+        report = campaigns.run(platform, PHONES[:4], on_in_doubt="resend", defer=lease_over)
+        assert report.accepted == 4
+        assert {1.0, 2.0, 4.0} <= set(campaigns.pauses)
+
+    def test_so_it_is_while_others_are_waited_for(self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> None:
+        failure(campaigns, Platform(None, UNSENT, UNSENT, UNSENT, UNSENT), phones=PHONES[:4])
+        soon = (datetime.now(UTC) + timedelta(seconds=50)).replace(tzinfo=None)
+        campaigns.change_batches(
+            batch_table.c.state == BatchState.PLANNED,
+            state=BatchState.SENDING,
+            owner="elsewhere boot 1 2 3",
+            lease_until=soon,
+        )
+        away: list[Away] = []
+
+        def look() -> None:
+            if not away:
+                away.append(Away(monkeypatch, "overtake", times=2))
+            elif away[0].calls > 2:
+                campaigns.change_batches(
+                    batch_table.c.state == BatchState.SENDING, state=BatchState.ACCEPTED, accepted=2
+                )
+
+        campaigns.pauses = Watching(look)
+        assert campaigns.run(Platform(), PHONES[:4]).accepted == 4
+        assert campaigns.pauses[:3] == [2.0, 1.0, 2.0]
 
     def test_before_anything_has_left_the_try_fails_as_retryable(
         self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
