@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.errors import NoPhonesError, PhonesError
 from airflow_provider_sms.ledger import plans as plans_module
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import (
     CampaignPurgedError,
@@ -459,7 +459,7 @@ def test_reports_count_every_phone_once(campaigns: Campaigns) -> None:
     fail(campaigns, Platform(None, LOST, NO_MONEY), [*PHONES, PHONES[0], "x"])
     found = Plans(campaigns.ledger, "me").find(KEY)
     assert found is not None
-    report = views.report(campaigns.ledger, found.id)
+    report = reports.report(campaigns.ledger, found.id)
     assert (report.accepted, report.in_doubt, report.refused, report.not_sent) == (2, 2, 2, 4)
     assert report.phones + sum(report.excluded.values()) == 12
     assert report.summary()["notSent"] == 4
