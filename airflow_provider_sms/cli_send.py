@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from airflow_provider_sms.gateway.account import Account
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.database import Ledger
-    from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.ledger.reports import Report
     from airflow_provider_sms.ledger.views import Heading, Standing
 

@@ -23,10 +23,11 @@ from airflow_provider_sms.gateway.errors import SmsError
 from airflow_provider_sms.gateway.phones import mask, mask_inside
 from airflow_provider_sms.guards import OutsideHours
 from airflow_provider_sms.ledger import reports, views
+from airflow_provider_sms.ledger.campaigns import Campaign
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.ledger.plans import Campaign, Plans
+from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.reports import Report
 from airflow_provider_sms.ledger.schema import BatchState, ledger_table, metadata
 from airflow_provider_sms.ledger.texts import carried_texts

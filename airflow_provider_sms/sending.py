@@ -46,7 +46,7 @@ from airflow_provider_sms.policy import OnExpired, OnInDoubt, OnPhoneRefused, Po
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.answers import Acceptance
     from airflow_provider_sms.gateway.client import SmsClient
-    from airflow_provider_sms.ledger.plans import Campaign
+    from airflow_provider_sms.ledger.campaigns import Campaign
 
 TRIES_TO_REACH = 4
 FAILURES_IN_A_ROW = 3

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from airflow_provider_sms.ledger.database import Ledger
-from airflow_provider_sms.ledger.plans import CHUNK
+from airflow_provider_sms.ledger.recipients import CHUNK
 from airflow_provider_sms.ledger.schema import batch_table, delivery_table, receipt_table, recipient_table
 from airflow_provider_sms.ledger.views import Batch, read_batch
 

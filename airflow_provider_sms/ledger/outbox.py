@@ -21,10 +21,10 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.gateway.phones import Reason, storable
 from airflow_provider_sms.ledger import frequency, opt_outs
+from airflow_provider_sms.ledger.campaigns import IN_ANOTHER_INSTANCE, Campaign, exclude
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.owners import is_provably_dead
-from airflow_provider_sms.ledger.plans import IN_ANOTHER_INSTANCE, Campaign, exclude
 from airflow_provider_sms.ledger.schema import (
     BatchState,
     batch_table,

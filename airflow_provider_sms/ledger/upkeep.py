@@ -15,7 +15,8 @@ from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.ownership import UNOWNED, hold
-from airflow_provider_sms.ledger.plans import Plans, remove_recipients
+from airflow_provider_sms.ledger.plans import Plans
+from airflow_provider_sms.ledger.recipients import remove_recipients
 from airflow_provider_sms.ledger.schema import (
     BatchState,
     batch_table,

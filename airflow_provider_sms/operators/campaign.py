@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sms.hooks.sms import SmsHook
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
-    from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.ledger.reports import Report
     from airflow_provider_sms.planning import Order, Planner, Try
     from airflow_provider_sms.policy import Policy
