@@ -33,12 +33,14 @@ from airflow_provider_sms.gateway.errors import (
 )
 from airflow_provider_sms.guards import Guards, OutsideHours
 from airflow_provider_sms.ledger import evidence, reports
+from airflow_provider_sms.ledger.claims import Claim, ClaimLostError
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
-from airflow_provider_sms.ledger.outbox import Answer, Claim, ClaimLostError, Held, Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.outbox import Held, Outbox, SettledOtherwiseError
 from airflow_provider_sms.ledger.owners import new_claimant, own_name
 from airflow_provider_sms.ledger.reports import Report
 from airflow_provider_sms.ledger.schema import BatchState
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
 from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log, cap_of, check_balance, outside
 from airflow_provider_sms.policy import OnExpired, OnInDoubt, OnPhoneRefused, Policy

@@ -12,7 +12,6 @@ from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 
 from airflow_provider_sms.ledger import alarms, frequency
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
-from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.ownership import UNOWNED, hold
 from airflow_provider_sms.ledger.plans import Plans
@@ -30,6 +29,7 @@ from airflow_provider_sms.ledger.schema import (
     reply_claim_table,
     reply_table,
 )
+from airflow_provider_sms.ledger.settling import OWNER_GONE
 from airflow_provider_sms.ledger.texts import remove_texts
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_sms import sending
 from airflow_provider_sms.ledger import database, drafts, plans
-from airflow_provider_sms.ledger.outbox import Claim, Outbox
+from airflow_provider_sms.ledger.claims import Claim
+from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from tests.crash import sabotage
 from tests.crash.steps import Steps

@@ -9,10 +9,11 @@ from sqlalchemy import func, insert, select, update
 
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.ledger import evidence, verdicts
+from airflow_provider_sms.ledger.claims import Claim
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUsageError
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.outbox import Outbox, SettledOtherwiseError
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import (
@@ -23,6 +24,7 @@ from airflow_provider_sms.ledger.schema import (
     receipt_table,
     reply_table,
 )
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent, take_back
 from airflow_provider_sms.sending import CampaignError
 from tests.support.campaigns import PHONES, SENDER, Begun, Campaigns, Platform
