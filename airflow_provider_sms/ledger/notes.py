@@ -86,6 +86,16 @@ class Notes:
             frequency.forget(connection, [batch_id])
         self.note(connection, batch_id, phones, when)
 
+    def note_beside(self, connection: Connection, batch_id: int, phones: Collection[str], when: datetime) -> None:
+        """Note for the caps that an earlier attempt was accepted while a later one is under way or done.
+
+        Whatever becomes of the later one, this is not taken back.
+
+        :param when: when the phones get it, UTC without saying so.
+        """
+        if self._is_noted:
+            frequency.note_beside(connection, self._ledger, self._scope, phones, when, batch_id)
+
     def free(self, connection: Connection, batch_id: int) -> None:
         """Nothing of a batch has left: others may text its phones."""
         if self._is_noted:

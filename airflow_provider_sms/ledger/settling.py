@@ -72,9 +72,11 @@ class _Statements:
         }
         is_accepted = table.c.state == BatchState.ACCEPTED
         same = table.c.taskid == bindparam("b_taskid")
+        is_open = table.c.state.in_((BatchState.SENDING, BatchState.IN_DOUBT))
         # The same step repeated, as its commit was not heard of, finds it accepted without evidence.
-        self.accept = update(table).where(own, or_(~is_accepted, and_(same, table.c.evidence.is_(None))))
+        self.accept = update(table).where(own, or_(is_open, and_(is_accepted, same, table.c.evidence.is_(None))))
         self.accept = self.accept.values(accepted)
+        self.accept_late = update(table).where(own, ~is_open, ~is_accepted).values(accepted)
         # A receipt, or a person who may not have known the taskId, has settled it as sent: that was counted.
         self.confirm = update(table).where(own, is_accepted, or_(same, table.c.taskid.is_(None))).values(accepted)
 
@@ -100,11 +102,19 @@ class Settling:
         values |= {"b_id": claim.batch_id, "b_attempt": claim.attempt}
         if connection.execute(self._statements.accept, values).rowcount:
             return Accepted.NEWS
+        if connection.execute(self._statements.accept_late, values).rowcount:
+            # It was settled as not sent, and its phones were free since.
+            if claim.once_scope is not None:
+                self._notes.take(connection, claim.batch_id, claim.phones, claim.once_scope)
+            self._notes.note_again(connection, claim.batch_id, claim.phones, claim.texted_at)
+            return Accepted.NEWS
         if connection.execute(self._statements.confirm, values).rowcount:
             return Accepted.KNOWN
         table = batch_table
-        query = select(table.c.other_taskids, table.c.taskid).where(table.c.id == claim.batch_id)
+        query = select(table.c.other_taskids, table.c.taskid, table.c.attempt).where(table.c.id == claim.batch_id)
         row = connection.execute(query.with_for_update()).first()
+        if row is not None and row.attempt != claim.attempt:
+            self._notes.note_beside(connection, claim.batch_id, claim.phones, claim.texted_at)
         if row is not None and taskid != row.taskid:
             others = dict.fromkeys([*(row.other_taskids or "").split(), taskid])
             noted = {"other_taskids": " ".join(others)}

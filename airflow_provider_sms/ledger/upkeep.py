@@ -345,7 +345,7 @@ def _remove_phones(ledger: Ledger, campaign_id: int) -> int:
         with ledger.writing() as connection:
             part = ids[start : start + _BATCHES_AT_ONCE]
             connection.execute(delete(once_table).where(once_table.c.batch_id.in_(part)))
-            frequency.forget(connection, part)
+            frequency.forget_all(connection, part)
     _remove_deliveries(ledger, campaign_id)
     remove_texts(ledger, campaign_id)
     remove_recipients(ledger, campaign_id)
