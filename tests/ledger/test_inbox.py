@@ -311,7 +311,24 @@ def test_the_stock_counts_by_what_became_of_them(any_ledger: Ledger, store: Call
     with any_ledger.writing() as connection:
         connection.execute(receipt_table.update().where(receipt_table.c.mobile == PHONE).values(matching="unowned"))
     stock = take_stock(any_ledger, 10)
-    assert stock.receipts == {"unowned": 1, "new": 1}
-    assert stock.replies == {"new": 1}
+    assert stock.receipts.by_matching == {"unowned": 1, "new": 1}
+    assert stock.replies.by_matching == {"new": 1}
+    assert stock.receipts.is_all
+    assert stock.replies.newest_at is not None
     assert stock.first_push_at is not None
     assert stock.first_push_at.tzinfo is UTC
+
+
+def test_of_very_many_the_stock_counts_the_newest_and_says_so(
+    any_ledger: Ledger, store: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(receipt())
+    with any_ledger.writing() as connection:
+        connection.execute(receipt_table.update().values(matching="unowned"))
+    for at in range(3):
+        store(receipt(ANOTHER, str(at)))
+    for counted, by_matching, is_all in ((3, {"new": 3}, False), (5, {"new": 3, "unowned": 1}, True)):
+        monkeypatch.setattr(inbox, "COUNTED", counted)
+        stock = take_stock(any_ledger, 0)
+        assert (stock.receipts.by_matching, stock.receipts.is_all) == (by_matching, is_all)
+        assert stock.receipts.newest_at == rows(any_ledger, receipt_table)[-1].received_at.replace(tzinfo=UTC)
