@@ -32,13 +32,15 @@ from airflow_provider_sms.gateway.errors import (
     UnsentError,
 )
 from airflow_provider_sms.guards import Guards, OutsideHours
-from airflow_provider_sms.ledger import evidence, views
+from airflow_provider_sms.ledger import evidence, reports
+from airflow_provider_sms.ledger.claims import Claim, ClaimLostError
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
-from airflow_provider_sms.ledger.outbox import Answer, Claim, ClaimLostError, Held, Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.outbox import Held, Outbox, SettledOtherwiseError
 from airflow_provider_sms.ledger.owners import new_claimant, own_name
+from airflow_provider_sms.ledger.reports import Report
 from airflow_provider_sms.ledger.schema import BatchState
-from airflow_provider_sms.ledger.views import Report
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
 from airflow_provider_sms.planning import PROGRESS_INTERVAL, Log, cap_of, check_balance, outside
 from airflow_provider_sms.policy import OnExpired, OnInDoubt, OnPhoneRefused, Policy
@@ -46,7 +48,7 @@ from airflow_provider_sms.policy import OnExpired, OnInDoubt, OnPhoneRefused, Po
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.answers import Acceptance
     from airflow_provider_sms.gateway.client import SmsClient
-    from airflow_provider_sms.ledger.plans import Campaign
+    from airflow_provider_sms.ledger.campaigns import Campaign
 
 TRIES_TO_REACH = 4
 FAILURES_IN_A_ROW = 3
@@ -200,7 +202,7 @@ class Sender:
             if not self._goes_on():
                 break
         try:
-            report = views.report_of_what_stands(self._ledger, self._campaign.id)
+            report = reports.report_of_what_stands(self._ledger, self._campaign.id)
         except LedgerError:
             if not self._unsettled:
                 raise
@@ -479,7 +481,7 @@ class Sender:
         """See, before the first request, that enough points would be left once all of what is left is sent."""
         least = self._guards.min_balance_after
         assert least is not None  # noqa: S101 - for the types
-        report = views.report_of_what_stands(self._ledger, self._campaign.id)
+        report = reports.report_of_what_stands(self._ledger, self._campaign.id)
         if not report.not_sent:
             return
         balance = self._ask_balance(report)
@@ -764,7 +766,7 @@ class _Progress:
 
     def _look(self) -> Report | None:
         try:
-            return views.report(self._ledger, self._campaign.id)
+            return reports.report(self._ledger, self._campaign.id)
         except LedgerError:
             return None  # those that send say so
 

@@ -13,14 +13,14 @@ from airflow_provider_sms import sending
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
+from airflow_provider_sms.ledger.reports import Report
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
-from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.sending import CampaignError, Sender, _Progress
 from tests.support.campaigns import ACCOUNT, NOON, PHONES, SENDER, Campaigns, Deferred, Platform, defer
 
@@ -169,7 +169,7 @@ class TestProgress:
         passed = 100.0
         progress = _Progress(campaigns.ledger, campaign, campaigns.log, lambda: passed, None)
         with monkeypatch.context() as while_away:
-            while_away.setattr(views, "report", away)
+            while_away.setattr(reports, "report", away)
             progress.begin()
         with caplog.at_level(logging.INFO):
             passed += 50
@@ -639,7 +639,7 @@ class TestTheLedgerGoesAway:
             raise LedgerUnreachableError("The ledger (postgresql on nowhere) says: away.")
 
         Away(monkeypatch, "release", times=10_000)
-        monkeypatch.setattr(views, "report_of_what_stands", away)
+        monkeypatch.setattr(reports, "report_of_what_stands", away)
         error = failure_in_time(campaigns, Platform(*[UNSENT] * 4))
         assert "airflow-sms resolve dag/run/send --batch 1 --not-sent" in str(error)
         assert (error.report, error.passes_by_itself) == (None, False)
