@@ -13,8 +13,9 @@ from airflow_provider_sms.gateway.errors import SmsError, every_error
 from airflow_provider_sms.gateway.times import BEIJING
 from airflow_provider_sms.ledger.alarms import HELD_BACK
 from airflow_provider_sms.ledger.evidence import Found
+from airflow_provider_sms.ledger.reports import PHONE_REFUSALS
 from airflow_provider_sms.ledger.schema import BatchState
-from airflow_provider_sms.ledger.views import PHONE_REFUSALS, Heading, Part, Standing
+from airflow_provider_sms.ledger.views import Heading, Part, Standing
 from airflow_provider_sms.planning import LIFTABLE
 
 COMMAND_LINE = "airflow-sms send"

@@ -26,7 +26,7 @@ from airflow_provider_sms.cli_files import csv_text, harmless, written
 from airflow_provider_sms.cli_send import Log, default_account
 from airflow_provider_sms.gateway.opt_outs import OptOutWords
 from airflow_provider_sms.gateway.times import BEIJING
-from airflow_provider_sms.ledger import deliveries, evidence, matching, verdicts, views
+from airflow_provider_sms.ledger import deliveries, evidence, handed_in, matching, reports, verdicts, views
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.opening import open_ledger
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from airflow_provider_sms.advice import Advice
     from airflow_provider_sms.ledger.database import Ledger
     from airflow_provider_sms.ledger.evidence import Found
-    from airflow_provider_sms.ledger.views import Batch, Heading, Item, Overview, Report
+    from airflow_provider_sms.ledger.handed_in import Item
+    from airflow_provider_sms.ledger.reports import Report
+    from airflow_provider_sms.ledger.views import Batch, Heading, Overview
 
 BATCHES_SHOWN = 50
 _MATCHING_SECONDS = 10.0
@@ -114,7 +116,7 @@ def status(args: argparse.Namespace) -> Result:
     """Show what became of a campaign, and what to do about it."""
     with closing(open_ledger(Log())) as ledger:
         heading = _find(ledger, args.campaign)
-        report = views.report(ledger, heading.id)
+        report = reports.report(ledger, heading.id)
         standing = views.standing(ledger, heading.id)
         batches = views.batches(ledger, heading.id, None if args.all else BATCHES_SHOWN)
         found = _evidence(ledger, heading) if report.in_doubt else []
@@ -295,7 +297,7 @@ def resolve(args: argparse.Namespace) -> Result:
         if not args.not_sent:
             # Its receipts come in with a taskId, and go with it.
             _match(ledger)
-        report = views.report(ledger, heading.id)
+        report = reports.report(ledger, heading.id)
         standing = views.standing(ledger, heading.id)
         batch = views.batch(ledger, heading.id, args.batch)
         needy = views.batches(ledger, heading.id, advice.SHOWN)
@@ -339,7 +341,7 @@ def export(args: argparse.Namespace) -> Result:
 def _all_phones(ledger: Ledger, campaign_id: int) -> Iterator[str]:
     with closing(ledger):
         yield csv_text([_HEADER])
-        for chunk in views.items(ledger, campaign_id):
+        for chunk in handed_in.items(ledger, campaign_id):
             yield csv_text(map(_row, chunk))
 
 

@@ -10,7 +10,8 @@ from airflow_provider_sms.gateway.receipts import CAUSES
 
 if TYPE_CHECKING:
     from airflow_provider_sms.ledger.deliveries import Deliveries
-    from airflow_provider_sms.ledger.views import Heard, Shared
+    from airflow_provider_sms.ledger.handed_in import Heard
+    from airflow_provider_sms.ledger.views import Shared
 
 HEARD = ("outcome", "code", "cause", "receivetime", "contradicted")
 """The columns of `heard_cells`."""

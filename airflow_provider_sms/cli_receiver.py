@@ -23,7 +23,9 @@ from airflow_provider_sms.ledger.errors import LedgerError
 from airflow_provider_sms.opening import open_ledger
 
 if TYPE_CHECKING:
-    from airflow_provider_sms.ledger.inbox import Stock
+    from datetime import datetime
+
+    from airflow_provider_sms.ledger.inbox import Count, Stock
     from airflow_provider_sms.receiver.server import Listening
 
 _MOST_WORKERS = 64
@@ -203,15 +205,19 @@ def pushes(args: argparse.Namespace) -> Result:
 
 def _as_data(stock: Stock) -> dict[str, object]:
     return {
-        "receiverAt": stock.receiver_at and stock.receiver_at.astimezone(BEIJING).isoformat(timespec="seconds"),
-        "firstPushAt": stock.first_push_at and stock.first_push_at.astimezone(BEIJING).isoformat(timespec="seconds"),
-        "receipts": stock.receipts,
-        "replies": stock.replies,
+        "receiverAt": _time(stock.receiver_at),
+        "firstPushAt": _time(stock.first_push_at),
+        "receipts": stock.receipts.by_matching,
+        "receiptsAreAll": stock.receipts.is_all,
+        "newestReceiptAt": _time(stock.receipts.newest_at),
+        "replies": stock.replies.by_matching,
+        "repliesAreAll": stock.replies.is_all,
+        "newestReplyAt": _time(stock.replies.newest_at),
         "unreadable": stock.unreadable,
         "newestUnreadable": [
             {
                 "id": each.id,
-                "receivedAt": each.received_at.astimezone(BEIJING).isoformat(timespec="seconds"),
+                "receivedAt": _time(each.received_at),
                 "interface": each.interface,
                 "account": each.account,
                 "reason": each.reason,
@@ -220,6 +226,10 @@ def _as_data(stock: Stock) -> dict[str, object]:
             for each in stock.newest
         ],
     }
+
+
+def _time(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(BEIJING).isoformat(timespec="seconds")
 
 
 _MEANINGS = {
@@ -246,6 +256,9 @@ def _as_lines(stock: Stock) -> list[str]:
     return lines
 
 
-def _counted(counts: dict[str, int]) -> str:
-    parts = [f"{count} {_MEANINGS[name]}" for name, count in counts.items() if count]
-    return f"{sum(counts.values())}" + (f" ({', '.join(parts)})" if parts else "")
+def _counted(count: Count) -> str:
+    parts = ", ".join(f"{number} {_MEANINGS[name]}" for name, number in count.by_matching.items() if number)
+    total = sum(count.by_matching.values())
+    if not count.is_all:
+        return f"at least {total}, the newest heard at {_time(count.newest_at)} (of the newest {total}: {parts})"
+    return f"{total}" + (f" ({parts})" if parts else "")

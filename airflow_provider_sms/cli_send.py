@@ -25,7 +25,7 @@ from airflow_provider_sms.gateway.errors import AccountError
 from airflow_provider_sms.gateway.phones import Sieve, none_to_send_to
 from airflow_provider_sms.gateway.prices import read_price
 from airflow_provider_sms.guards import Guards
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports, views
 from airflow_provider_sms.ledger.errors import LedgerError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import BatchState
@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from airflow_provider_sms.gateway.account import Account
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.database import Ledger
-    from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.ledger.views import Heading, Report, Standing
+    from airflow_provider_sms.ledger.reports import Report
+    from airflow_provider_sms.ledger.views import Heading, Standing
 
 SHOWN = 50
 _DIGITS = 16
@@ -237,7 +238,7 @@ def _choose_key(ledger: Ledger, name: str, policy: Policy, *, again: bool) -> Ca
     is_recent = last.valid_until is None or last.valid_until > standing.now
     if again and (is_going_on or (is_recent and standing.phones(BatchState.PLANNED))):
         raise UsageError(
-            f"--again: {_shown(last)} is not through: {views.report(ledger, last.id)}. Nothing was sent. Repeat the "
+            f"--again: {_shown(last)} is not through: {reports.report(ledger, last.id)}. Nothing was sent. Repeat the "
             "command without --again to carry on with what is left."
         )
     if not again and (is_going_on or (is_recent and _is_left(last, standing, policy))):
@@ -279,7 +280,7 @@ class _SentAlreadyError(UsageError):
 
 
 def _sent_already(ledger: Ledger, last: Heading) -> UsageError:
-    report = views.report(ledger, last.id)
+    report = reports.report(ledger, last.id)
     late = " What was too late goes out with --on-expired send_now." if report.expired else ""
     return _SentAlreadyError(
         f"{_shown(last)} is this text to these phones: {_report_shown(report)}. Nothing was sent now.{late} To send it "
@@ -338,7 +339,7 @@ def _send(sender: Sender, ledger: Ledger, campaign: Campaign) -> tuple[Exit, Rep
             print(error, file=sys.stderr)
             report, passes_by_itself = error.report, error.passes_by_itself
         except KeyboardInterrupt:
-            report, passes_by_itself = views.report(ledger, campaign.id), True
+            report, passes_by_itself = reports.report(ledger, campaign.id), True
             print(f"Interrupted: {report}.", file=sys.stderr)
     except LedgerError as error:
         raise UsageError(f"{error} Some texts may have been sent.", Exit.IN_DOUBT) from None

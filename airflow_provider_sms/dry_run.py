@@ -23,14 +23,16 @@ from airflow_provider_sms.gateway.errors import SmsError
 from airflow_provider_sms.gateway.phones import mask, mask_inside
 from airflow_provider_sms.guarding import check_balance
 from airflow_provider_sms.guards import OutsideHours
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports, views
+from airflow_provider_sms.ledger.campaigns import Campaign
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.ledger.plans import Campaign, Plans
+from airflow_provider_sms.ledger.plans import Plans
+from airflow_provider_sms.ledger.reports import Report
 from airflow_provider_sms.ledger.schema import BatchState, ledger_table, metadata
 from airflow_provider_sms.ledger.texts import carried_texts
-from airflow_provider_sms.ledger.views import Part, Report
+from airflow_provider_sms.ledger.views import Part
 from airflow_provider_sms.opening import open_to_read
 from airflow_provider_sms.orders import Order
 from airflow_provider_sms.personal import Portion
@@ -217,7 +219,7 @@ class _Rehearsal:
         if all(self._is_open(part) for part in standing.parts):
             return None
         self._planner(self.books).check_terms(stored)
-        earlier = views.report(self.books, stored.id)
+        earlier = reports.report(self.books, stored.id)
         is_late = stored.valid_until is not None and stored.valid_until < standing.now
         is_over = is_late and self.policy.on_expired is not OnExpired.SEND_NOW
         left = [] if is_over else [part for part in standing.parts if self._is_open(part)]
@@ -231,7 +233,7 @@ class _Rehearsal:
         with _scratch() as scratch:
             planner = replace(self._planner(scratch), told=outline.add)
             campaign = planner.plan()
-            report = views.report(scratch, campaign.id)
+            report = reports.report(scratch, campaign.id)
             text, count = _texts(scratch, campaign, {BatchState.PLANNED})
         return _Seen(report, report.batches, text, count, outline.first, tuple(outline.left_out))
 

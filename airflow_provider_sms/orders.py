@@ -14,7 +14,7 @@ from airflow_provider_sms.gateway.categories import Category, read_category
 from airflow_provider_sms.gateway.errors import SendTimeError
 from airflow_provider_sms.gateway.hours import Hours
 from airflow_provider_sms.guards import Guards, OptOutWording
-from airflow_provider_sms.ledger.plans import Terms
+from airflow_provider_sms.ledger.campaigns import Terms
 from airflow_provider_sms.personal import Form
 from airflow_provider_sms.policy import Policy
 from airflow_provider_sms.worded import prepare_text

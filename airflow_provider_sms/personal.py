@@ -23,8 +23,8 @@ from airflow_provider_sms.worded import prepare_text
 
 if TYPE_CHECKING:
     from airflow_provider_sms.guards import OptOutWording
+    from airflow_provider_sms.ledger.campaigns import Campaign, Terms
     from airflow_provider_sms.ledger.database import Ledger
-    from airflow_provider_sms.ledger.plans import Campaign, Terms
     from airflow_provider_sms.orders import Order
 
 CONTENT = "content"

@@ -29,12 +29,14 @@ from airflow_provider_sms.gateway.phones import Reason
 from airflow_provider_sms.guarding import cap_of, check_points, outside
 from airflow_provider_sms.guards import OutsideHours
 from airflow_provider_sms.ledger import frequency, opt_outs
+from airflow_provider_sms.ledger.campaigns import Campaign, Terms
 from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.drafts import Draft
 from airflow_provider_sms.ledger.errors import LedgerLostError, PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.ledger.plans import Campaign, Draft, Plans, Terms
+from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.orders import Order
 from airflow_provider_sms.personal import Form, Messages, Portion

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_sms.gateway.errors import SmsError
 from airflow_provider_sms.guarding import check_balance
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports
 from airflow_provider_sms.send_course import TRIES_TO_REACH
 
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.client import SmsClient
     from airflow_provider_sms.guards import Guards
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.database import Ledger
-    from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.ledger.views import Report
+    from airflow_provider_sms.ledger.reports import Report
     from airflow_provider_sms.observing import Observer
     from airflow_provider_sms.planning import Log
     from airflow_provider_sms.send_course import Course
@@ -58,7 +58,7 @@ class BalanceCheck:
         :raises CampaignError: the balance is not known.
         """
         assert self._least is not None  # noqa: S101 - for the types
-        report = views.report_of_what_stands(self._ledger, self._campaign.id)
+        report = reports.report_of_what_stands(self._ledger, self._campaign.id)
         if not report.not_sent:
             return
         balance = self._ask(report)

@@ -12,7 +12,7 @@ from airflow_provider_sms.send_steps import UNKNOWN
 
 if TYPE_CHECKING:
     from airflow_provider_sms.ledger.outbox import Outbox
-    from airflow_provider_sms.ledger.views import Report
+    from airflow_provider_sms.ledger.reports import Report
     from airflow_provider_sms.planning import Log
     from airflow_provider_sms.send_course import Course
 

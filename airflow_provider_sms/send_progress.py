@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports
 from airflow_provider_sms.ledger.errors import LedgerError
 from airflow_provider_sms.planning import PROGRESS_INTERVAL
 
 if TYPE_CHECKING:
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.database import Ledger
-    from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.ledger.views import Report
+    from airflow_provider_sms.ledger.reports import Report
     from airflow_provider_sms.planning import Log
 
 
@@ -86,7 +86,7 @@ class Progress:
 
     def _look(self) -> Report | None:
         try:
-            return views.report(self._ledger, self._campaign.id)
+            return reports.report(self._ledger, self._campaign.id)
         except LedgerError:
             return None  # those that send say so
 

@@ -24,7 +24,9 @@ from airflow_provider_sms.gateway.errors import (
     UnsentError,
 )
 from airflow_provider_sms.gateway.times import BEIJING
-from airflow_provider_sms.ledger.outbox import Answer, Claim, SettledOtherwiseError
+from airflow_provider_sms.ledger.claims import Claim
+from airflow_provider_sms.ledger.outbox import SettledOtherwiseError
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.policy import OnPhoneRefused, Policy
 from airflow_provider_sms.send_steps import NOT_SENT, UNKNOWN
 

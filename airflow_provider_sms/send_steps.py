@@ -14,7 +14,8 @@ from airflow_provider_sms.advice import resolve_line
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
 
 if TYPE_CHECKING:
-    from airflow_provider_sms.ledger.outbox import Claim, Outbox
+    from airflow_provider_sms.ledger.claims import Claim
+    from airflow_provider_sms.ledger.outbox import Outbox
     from airflow_provider_sms.planning import Log
     from airflow_provider_sms.send_course import Course
 

@@ -14,8 +14,8 @@ from airflow_provider_sms.guards import Guards, OutsideHours
 from airflow_provider_sms.policy import OnExpired, Policy
 
 if TYPE_CHECKING:
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.outbox import Outbox
-    from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.planning import Log
     from airflow_provider_sms.send_course import Course, Worker
     from airflow_provider_sms.send_steps import Steps

@@ -12,9 +12,9 @@ from airflow_provider_sms.policy import OnInDoubt, Policy
 
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.account import Account
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.database import Ledger
     from airflow_provider_sms.ledger.outbox import Held, Outbox
-    from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.observing import Observer
     from airflow_provider_sms.planning import Log
     from airflow_provider_sms.send_course import Course, Round, Wait

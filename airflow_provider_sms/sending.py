@@ -25,10 +25,11 @@ from airflow_provider_sms.gateway import times
 from airflow_provider_sms.gateway.errors import Outcome, SmsError
 from airflow_provider_sms.guarding import cap_of
 from airflow_provider_sms.guards import Guards
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports
+from airflow_provider_sms.ledger.claims import Claim, ClaimLostError
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerError
-from airflow_provider_sms.ledger.outbox import Claim, ClaimLostError, Outbox
+from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import new_claimant, own_name
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
@@ -44,8 +45,8 @@ from airflow_provider_sms.send_waits import Waits
 
 if TYPE_CHECKING:
     from airflow_provider_sms.gateway.client import SmsClient
-    from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.ledger.views import Report
+    from airflow_provider_sms.ledger.campaigns import Campaign
+    from airflow_provider_sms.ledger.reports import Report
     from airflow_provider_sms.planning import Log
     from airflow_provider_sms.policy import Policy
 
@@ -144,7 +145,7 @@ class Sender:
             if not self._waits.go_on():
                 break
         try:
-            report = views.report_of_what_stands(self._ledger, self._campaign.id)
+            report = reports.report_of_what_stands(self._ledger, self._campaign.id)
         except LedgerError:
             if not self._course.unsettled:
                 raise

@@ -41,7 +41,7 @@ from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.deliveries import Deliveries, of_campaigns
 from airflow_provider_sms.ledger.inbox import Heard, Inbox
 from airflow_provider_sms.ledger.matching import Matcher
-from airflow_provider_sms.ledger.plans import CHUNK, store_recipients
+from airflow_provider_sms.ledger.recipients import CHUNK, store_recipients
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table
 from tests.support.databases import MariaDB, NotInstalled, PostgreSQL
 

@@ -39,9 +39,10 @@ from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.ledger import versions
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.ledger.outbox import Answer, Outbox
+from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.schema import batch_table, text_table
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.messages import MessageFile
 from airflow_provider_sms.orders import make_order
 from airflow_provider_sms.planning import Planner, Try, begin

@@ -28,6 +28,7 @@ _WITHOUT_AIRFLOW = ("tests/gateway", "tests/simulator", "tests/crash")
 # These neither, but SQLAlchemy is not the same for each.
 _SQL = (
     "tests/ledger",
+    "tests/test_fault_table.py",
     "tests/test_guards.py",
     "tests/test_personal.py",
     "tests/test_planning.py",

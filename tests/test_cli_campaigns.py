@@ -486,7 +486,7 @@ class TestExport:
     def test_half_a_file_does_not_stay(
         self, campaigns: Campaigns, said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from airflow_provider_sms.ledger import views
+        from airflow_provider_sms.ledger import handed_in
         from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 
         def broken(*arguments: object) -> Any:
@@ -494,7 +494,7 @@ class TestExport:
             raise LedgerUnreachableError("The ledger is away.")
 
         campaigns.run(Platform())
-        monkeypatch.setattr(views, "items", broken)
+        monkeypatch.setattr(handed_in, "items", broken)
         path = tmp_path / "out.csv"
         assert "error: The ledger is away." in said("export", NAME, "--file", str(path), status=Exit.USAGE)
         assert not path.exists()

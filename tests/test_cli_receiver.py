@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_sms import cli, settings
 from airflow_provider_sms.cli import Exit
 from airflow_provider_sms.gateway.pushes import Heard, Receipt, Reply, Unreadable
+from airflow_provider_sms.ledger import inbox
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.inbox import Inbox
 from airflow_provider_sms.receiver.app import route_of
@@ -177,6 +178,18 @@ class TestPushes:
         (newest,) = data["newestUnreadable"]
         assert (newest["account"], newest["body"]) == ("APP", "mobile=138****0003&status=1")
         assert data["firstPushAt"].endswith("+08:00")
+
+    @pytest.mark.usefixtures("_heard")
+    def test_of_very_many_the_newest_are_counted(self, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inbox, "COUNTED", 2)
+        assert re.search(
+            r"\nreceipts: at least 2, the newest heard at 20\S+\+08:00 \(of the newest 2: 2 not looked at yet\)\n"
+            r"replies: 1 \(1 not looked at yet\)\n",
+            said("pushes")[0],
+        )
+        data = json.loads(said("pushes", "--output", "json")[0])
+        assert (data["receiptsAreAll"], data["repliesAreAll"]) == (False, True)
+        assert data["newestReceiptAt"].endswith("+08:00")
 
     @pytest.mark.usefixtures("_heard")
     def test_no_more_than_asked(self, said: Said) -> None:

@@ -282,14 +282,14 @@ class TestTheLedger:
     def test_if_it_goes_away_in_between_texts_may_have_been_sent(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from airflow_provider_sms.ledger import views
+        from airflow_provider_sms.ledger import reports
         from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 
         def away(*arguments: object) -> None:
             raise LedgerUnreachableError("The ledger is away.")
 
-        monkeypatch.setattr(views, "report", away)
-        monkeypatch.setattr(views, "report_of_what_stands", away)
+        monkeypatch.setattr(reports, "report", away)
+        monkeypatch.setattr(reports, "report_of_what_stands", away)
         assert main(*SEND) == Exit.IN_DOUBT
         assert capsys.readouterr().err.strip().splitlines()[-1] == (
             "error: The ledger is away. Some texts may have been sent."

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from airflow_provider_sms import cli
+from airflow_provider_sms.gateway.texts import length
 from airflow_provider_sms.get_provider_info import get_provider_info
 from airflow_provider_sms.ledger.database import Ledger
 from tests.support import docs
@@ -74,6 +75,35 @@ def _commands_in(text: str) -> Iterator[list[str]]:
         program, *words = json.loads(found)
         assert program == "airflow-sms"
         yield words
+
+
+@pytest.mark.parametrize("language", docs.LANGUAGES)
+def test_the_tutorial_s_dry_run_prints_what_the_page_shows(
+    language: str, connection: Callable[..., None], ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = docs.DOCS / language / "tutorial.md"
+    (words,) = [
+        words for block in docs.blocks(page, *SHELL) for words in docs.commands(block.text) if "--dry-run" in words
+    ]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().out
+    (shown,) = [block.text for block in docs.blocks(page, "text") if block.text.startswith("Dry run")]
+    # The account is part of what a campaign of the command line is named by.
+    assert _nameless(printed).strip() == _nameless(shown).strip()
+
+
+def _nameless(text: str) -> str:
+    return re.sub(r"\b[0-9a-f]{16}\b", "…", text)
+
+
+def test_texts_of_the_dry_runs_are_as_long_as_the_pages_say() -> None:
+    shown = [
+        found.groups()
+        for block in docs.all_blocks("text")
+        for found in re.finditer(r"^text: +(.*)\nlength: +(\d+) characters", block.text, re.MULTILINE)
+    ]
+    assert len(shown) == 4
+    assert [(text, length(text)) for text, _ in shown] == [(text, int(said)) for text, said in shown]
 
 
 def test_shell_blocks_are_shell() -> None:

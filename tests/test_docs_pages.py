@@ -5,8 +5,10 @@ What `mkdocs build --strict` sees, links within the site above all, is not looke
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,14 @@ import pytest
 from airflow_provider_sms import waiting
 from airflow_provider_sms.gateway.answers import _REFUSALS
 from airflow_provider_sms.get_provider_info import get_provider_info
+from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.ledger.deliveries import Deliveries
 from airflow_provider_sms.ledger.schema import metadata
+from airflow_provider_sms.notifications.sms import SmsNotifier
+from airflow_provider_sms.operators.sms import SmsAlarmFlushOperator, SmsApprovalOperator, SmsGroupSendOperator
+from airflow_provider_sms.pipelines import sms_pipeline
+from airflow_provider_sms.sensors.sms import SmsBalanceSensor, SmsDeliverySensor, SmsReplySensor
+from airflow_provider_sms.triggers.sms import SmsReplyTrigger
 from benchmarks import other_providers
 from scripts import docs_chinese, docs_site
 from tests.support import docs
@@ -215,6 +223,45 @@ def test_every_option_of_the_section_is_explained_in_the_readmes() -> None:
     for readme in docs.READMES:
         text = readme.read_text()
         assert [name for name in OPTIONS if f"`{name}`" not in text] == [], readme.name
+
+
+_DAG_WRITERS_TAKE = (
+    SmsGroupSendOperator,
+    SmsApprovalOperator,
+    SmsAlarmFlushOperator,
+    SmsBalanceSensor,
+    SmsDeliverySensor,
+    SmsReplySensor,
+    SmsNotifier,
+    SmsReplyTrigger,
+    SmsHook.claim_replies,
+    SmsHook.send_group,
+    sms_pipeline,
+)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_argument_is_explained_where_people_read(language: str) -> None:
+    """In prose, a table or an example; that the reference has all of them is the docstrings' part."""
+    text = "".join(page.read_text() for page in docs.pages(language))
+    for taken in _DAG_WRITERS_TAKE:
+        names = _arguments(taken)
+        assert [name for name in names if not re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`|\b{name}=", text)] == [], taken
+
+
+@pytest.mark.parametrize("taken", _DAG_WRITERS_TAKE, ids=lambda taken: taken.__qualname__)
+def test_every_argument_is_in_the_docstring_that_the_reference_shows(taken: Callable[..., object]) -> None:
+    told = re.sub(r"\s+", " ", inspect.getdoc(taken) or "").partition(":param")[2]
+    names = _arguments(taken)
+    assert [name for name in names if not re.search(rf":param {name}:|^ {name}:|`{name}`", told)] == []
+
+
+def _arguments(taken: Callable[..., object]) -> list[str]:
+    """Ours, those of a class that it comes from too; not what is handed on to Airflow or to the operator."""
+    ours = [each for each in getattr(taken, "__mro__", ()) if each.__module__.startswith("airflow_provider_sms.")]
+    inits = [vars(each)["__init__"] for each in ours if "__init__" in vars(each)] or [taken]
+    parameters = [each for one in inits for each in inspect.signature(one).parameters.values()]
+    return [each.name for each in parameters if each.name != "self" and each.kind is not each.VAR_KEYWORD]
 
 
 @pytest.mark.parametrize("page", docs.pages(), ids=lambda page: page.relative_to(DOCS).as_posix())

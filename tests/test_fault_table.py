@@ -18,7 +18,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from sqlalchemy import select
 
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, recipient_table
@@ -106,10 +106,10 @@ class Task:
         texted = {state for phone in self.texts() for state in places[phone]}
         assert texted <= {BatchState.ACCEPTED, BatchState.IN_DOUBT}
 
-    def _report(self) -> views.Report:
+    def _report(self) -> reports.Report:
         with self.ledger.reading() as connection:
             campaign_id = connection.execute(select(batch_table.c.campaign_id).limit(1)).scalar_one()
-        return views.report(self.ledger, campaign_id)
+        return reports.report(self.ledger, campaign_id)
 
     def _places(self) -> dict[str, list[BatchState]]:
         with self.ledger.reading() as connection:
@@ -125,7 +125,7 @@ class Task:
         }
 
 
-def _counts(report: views.Report) -> str:
+def _counts(report: reports.Report) -> str:
     counts = {
         "accepted": report.accepted,
         "refused": report.refused,

@@ -20,13 +20,15 @@ from airflow_provider_sms.gateway.answers import Acceptance
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.ledger import evidence, matching
+from airflow_provider_sms.ledger.claims import Claim
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.outbox import Outbox, SettledOtherwiseError
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent, take_back
 from airflow_provider_sms.looking import caught_up
 from airflow_provider_sms.metrics import AirflowStats

@@ -19,7 +19,7 @@ from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.client import SmsClient
 from airflow_provider_sms.gateway.errors import MessagesError, MessagesSourceError, PhonesError, TextError
 from airflow_provider_sms.gateway.phones import Sieve
-from airflow_provider_sms.ledger import opt_outs, upkeep, views
+from airflow_provider_sms.ledger import opt_outs, reports, upkeep
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey, text_hash
@@ -149,7 +149,7 @@ class TestOnEveryDatabase:
         assert upkeep.purge(campaigns.ledger, later, lambda removed: None).phones == 2
         assert rows_of(campaigns.ledger, text_table) == []
         (campaign,) = rows_of(campaigns.ledger, campaign_table)
-        assert views.report(campaigns.ledger, campaign.id) == before
+        assert reports.report(campaigns.ledger, campaign.id) == before
 
     def test_over_the_wire_each_phone_once_whatever_dies(self, any_ledger: Ledger, simulator: Simulator) -> None:
         account = Account(simulator.app_id, simulator.app_key, simulator.base_url, batch_size=2)

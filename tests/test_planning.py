@@ -14,9 +14,9 @@ from sqlalchemy import select, update
 
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.errors import NoPhonesError, PhonesError
-from airflow_provider_sms.ledger import plans as plans_module
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import drafts, reports
 from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.drafts import Draft
 from airflow_provider_sms.ledger.errors import (
     CampaignPurgedError,
     LedgerLostError,
@@ -26,7 +26,7 @@ from airflow_provider_sms.ledger.errors import (
 )
 from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
 from airflow_provider_sms.ledger.owners import own_name
-from airflow_provider_sms.ledger.plans import Draft, Plans
+from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import campaign_table, once_table, recipient_table
 from airflow_provider_sms.orders import make_order
 from airflow_provider_sms.planning import Planner, Try
@@ -451,7 +451,7 @@ def test_a_ledger_that_is_away_while_planning_fails_as_retryable(
     def away(*args: object) -> None:
         raise LedgerUnreachableError("away")
 
-    monkeypatch.setattr(plans_module, "store_recipients", away)
+    monkeypatch.setattr(drafts, "store_recipients", away)
     with pytest.raises(LedgerUnreachableError):
         campaigns.run(Platform())
 
@@ -460,7 +460,7 @@ def test_reports_count_every_phone_once(campaigns: Campaigns) -> None:
     fail(campaigns, Platform(None, LOST, NO_MONEY), [*PHONES, PHONES[0], "x"])
     found = Plans(campaigns.ledger, "me").find(KEY)
     assert found is not None
-    report = views.report(campaigns.ledger, found.id)
+    report = reports.report(campaigns.ledger, found.id)
     assert (report.accepted, report.in_doubt, report.refused, report.not_sent) == (2, 2, 2, 4)
     assert report.phones + sum(report.excluded.values()) == 12
     assert report.summary()["notSent"] == 4

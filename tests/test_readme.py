@@ -44,7 +44,7 @@ def test_the_connection_by_environment_is_usable(readme: Path, monkeypatch: pyte
 
 
 def test_the_summary_has_the_keys_that_the_code_gives(readme: Path) -> None:
-    from airflow_provider_sms.ledger.views import Report
+    from airflow_provider_sms.ledger.reports import Report
 
     (shown,) = [json.loads(block) for block in blocks(readme, "json")]
     report = Report("", (), 0, 0, 0, 0, 0, {}, 0, 0, 1, 0, None, 1)

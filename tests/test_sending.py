@@ -18,14 +18,16 @@ from airflow_provider_sms.gateway import errors, times
 from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.gateway.answers import Acceptance
 from airflow_provider_sms.guards import Guards, OutsideHours
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import reports
+from airflow_provider_sms.ledger.claims import Claim
 from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.outbox import Outbox, SettledOtherwiseError
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
+from airflow_provider_sms.ledger.reports import Report
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
-from airflow_provider_sms.ledger.views import Report
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.send_judging import CampaignError
 from airflow_provider_sms.send_progress import Progress
 from airflow_provider_sms.sending import Sender
@@ -173,7 +175,7 @@ class TestProgress:
         passed = 100.0
         progress = Progress(campaigns.ledger, campaign, campaigns.log, lambda: passed, None)
         with monkeypatch.context() as while_away:
-            while_away.setattr(views, "report", away)
+            while_away.setattr(reports, "report", away)
             progress.begin()
         with caplog.at_level(logging.INFO):
             passed += 50
@@ -952,7 +954,7 @@ class TestTheLedgerGoesAway:
             raise LedgerUnreachableError("The ledger (postgresql on nowhere) says: away.")
 
         Away(monkeypatch, "release", times=10_000)
-        monkeypatch.setattr(views, "report_of_what_stands", away)
+        monkeypatch.setattr(reports, "report_of_what_stands", away)
         error = failure_in_time(campaigns, Platform(*[UNSENT] * 4))
         assert "airflow-sms resolve dag/run/send --batch 1 --not-sent" in str(error)
         assert (error.report, error.passes_by_itself) == (None, False)

@@ -23,7 +23,7 @@ from airflow_provider_sms.rendering import Masked, text_shown, unwrapped
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
-    from airflow_provider_sms.ledger.plans import Campaign
+    from airflow_provider_sms.ledger.campaigns import Campaign
 
 # Which campaign it is, and whose, has to be known without the function: see `_go_on`.
 _NOT_RETURNED = ("campaign_key", "sms_conn_id")

@@ -24,6 +24,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from airflow_provider_sms.ledger.errors import (
     LedgerBusyError,
+    LedgerDeadlockError,
     LedgerError,
     LedgerUnreachableError,
     LedgerUsageError,
@@ -60,8 +61,14 @@ _CLOCKS = {
     "postgresql": "(clock_timestamp() AT TIME ZONE 'UTC')",
     "mysql": "UTC_TIMESTAMP(6)",
 }
-_BUSY = re.compile(
-    "is locked|too many (clients|connections)|connection slots|lock timeout|lock wait timeout|deadlock", re.IGNORECASE
+_KINDS: tuple[tuple[re.Pattern[str], type[LedgerUnreachableError]], ...] = (
+    (re.compile("deadlock", re.IGNORECASE), LedgerDeadlockError),
+    (
+        re.compile(
+            "is locked|too many (clients|connections)|connection slots|lock timeout|lock wait timeout", re.IGNORECASE
+        ),
+        LedgerBusyError,
+    ),
 )
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 
@@ -269,7 +276,7 @@ def _in_words(ledger: Ledger) -> Iterator[None]:
         raise
     except _AWAY as error:
         why = _why(error)
-        kind = LedgerBusyError if _BUSY.search(why) else LedgerUnreachableError
+        kind = next((kind for said, kind in _KINDS if said.search(why)), LedgerUnreachableError)
         raise kind(f"The ledger ({_place(ledger.url)}) {why}.") from None
     except exc.SQLAlchemyError as error:
         raise LedgerError(f"The ledger ({_place(ledger.url)}) refuses a step: {_why(error)}.") from None

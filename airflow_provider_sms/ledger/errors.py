@@ -3,6 +3,7 @@
     LedgerError
     ├── LedgerUnreachableError   away, full, locked: the same step may succeed later
     │   └── LedgerBusyError      it is there, and too many want it at once
+    │       └── LedgerDeadlockError  two waited for each other, and this step was undone: repeat it at once
     ├── LedgerVersionError       its tables are older or newer than this code
     ├── LedgerUnsuitableError    SQLite where several machines send
     ├── LedgerLostError          it does not know what it must know
@@ -27,6 +28,10 @@ class LedgerUnreachableError(LedgerError):
 
 class LedgerBusyError(LedgerUnreachableError):
     """The database is there: others hold what is wanted, or all its connections; they will have done soon."""
+
+
+class LedgerDeadlockError(LedgerBusyError):
+    """Two transactions waited for each other, and the database has undone this one, so that the other goes on."""
 
 
 class LedgerVersionError(LedgerError):

@@ -1,15 +1,15 @@
 """How often a phone was texted, for caps on it across campaigns. Knows no wire and no Airflow.
 
 Noted when a batch is claimed, in the same transaction, and taken back if nothing of it has left: so texts that are
-accepted, on their way or in doubt count, and one that was in doubt also while it waits to be sent again. Whoever asks
-and gets no answer gets an error, never an empty set.
+accepted, on their way or in doubt count, and one that was in doubt also while it waits to be sent again; and one that
+was taken for not sent, once its answer comes late. Whoever asks and gets no answer gets an error, never an empty set.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -147,8 +147,27 @@ _NOTE = {
 }
 
 
+def note_beside(
+    connection: Connection, ledger: Ledger, scope: str, phones: Collection[str], when: datetime, batch_id: int
+) -> None:
+    """Note what was accepted of an attempt that the ledger has gone on without: `forget` leaves it alone.
+
+    :param phones: each once.
+    :param when: UTC without saying so.
+    """
+    table, beside = texted_table, -batch_id
+    # The same step may be repeated.
+    connection.execute(delete(table).where(table.c.batch_id == beside, table.c.texted_at == when))
+    note(connection, ledger, scope, phones, when, beside)
+
+
+def forget_all(connection: Connection, batch_ids: Sequence[int]) -> None:
+    """Remove whatever was noted of batches: their phones are kept no longer."""
+    forget(connection, [*batch_ids, *(-each for each in batch_ids)])
+
+
 def forget(connection: Connection, batch_ids: Iterable[int]) -> None:
-    """Take back what was noted of batches: nothing of them has left, or their phones are kept no longer."""
+    """Take back what was noted of batches: nothing of them has left."""
     ids = list(batch_ids)
     for start in range(0, len(ids), _IDS_AT_ONCE):
         some = ids[start : start + _IDS_AT_ONCE]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 QUARANTINED = 1000
+COUNTED = 1_000_000
+"""How many receipts, and how many replies, are counted, the newest: who looks does not wait for millions more."""
+
 LONGEST_CONTENT = 4000
 LONGEST_EXTRA = 8000
 LONGEST_BODY = 2000
@@ -230,19 +233,31 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many receipts, or replies, are kept.
+
+    :param by_matching: by what became of them, see `Matching`; `new` are those not looked at.
+    :param is_all: False: there may be older ones, which are not counted.
+    :param newest_at: when the newest was heard, aware; None if there is none.
+    """
+
+    by_matching: dict[str, int]
+    is_all: bool
+    newest_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stock:
     """What has been pushed so far, as far as it is still kept.
 
-    :param receipts: how many, by what became of them, see `Matching`; `new` are those not looked at.
-    :param replies: likewise.
     :param unreadable: how many could not be read, those that are not kept any more included.
     :param newest: of those, the newest.
     """
 
     receiver_at: datetime | None
     first_push_at: datetime | None
-    receipts: dict[str, int]
-    replies: dict[str, int]
+    receipts: Count
+    replies: Count
     unreadable: int
     newest: list[Quarantined]
 
@@ -257,7 +272,7 @@ def take_stock(ledger: Ledger, most: int) -> Stock:
         row = connection.execute(select(ledger_table.c.receiver_at, ledger_table.c.first_push_at)).one()
         newest = connection.execute(select(table).order_by(table.c.id.desc()).limit(most)).all()
         last = connection.execute(select(func.max(table.c.id))).scalar() or 0
-        receipts, replies = _by_matching(connection, receipt_table), _by_matching(connection, reply_table)
+        receipts, replies = _count(connection, receipt_table), _count(connection, reply_table)
     return Stock(
         receiver_at=aware(row.receiver_at),
         first_push_at=aware(row.first_push_at),
@@ -271,6 +286,10 @@ def take_stock(ledger: Ledger, most: int) -> Stock:
     )
 
 
-def _by_matching(connection: Connection, table: Table) -> dict[str, int]:
-    rows = connection.execute(select(table.c.matching, func.count()).group_by(table.c.matching)).all()
-    return {matching or "new": count for matching, count in rows}
+def _count(connection: Connection, table: Table) -> Count:
+    newest_first = table.c.id.desc()
+    newest = select(table.c.matching).order_by(newest_first).limit(COUNTED).subquery()
+    rows = connection.execute(select(newest.c.matching, func.count()).group_by(newest.c.matching)).all()
+    by_matching = {matching or "new": count for matching, count in rows}
+    heard = connection.execute(select(table.c.received_at).order_by(newest_first).limit(1)).scalar()
+    return Count(by_matching, sum(by_matching.values()) < COUNTED, aware(heard))

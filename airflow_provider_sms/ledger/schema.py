@@ -232,6 +232,7 @@ texted_table = Table(
     Column("scope", String(16), primary_key=True),
     Column("phone", String(64), primary_key=True),
     Column("texted_at", _Time, primary_key=True),
+    # Below zero: of an attempt whose answer came after a later one had begun; what becomes of that one frees nobody.
     Column("batch_id", _Id, primary_key=True, autoincrement=False, index=True),
     sqlite_with_rowid=False,
     **_TABLE,

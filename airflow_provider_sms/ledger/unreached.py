@@ -11,7 +11,7 @@ from sqlalchemy import and_, func, or_, select
 
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import CampaignPurgedError
-from airflow_provider_sms.ledger.plans import CHUNK
+from airflow_provider_sms.ledger.recipients import CHUNK
 from airflow_provider_sms.ledger.schema import (
     BatchState,
     Outcome,

@@ -12,10 +12,10 @@ from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 
 from airflow_provider_sms.ledger import alarms, frequency
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
-from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.ownership import UNOWNED, hold
-from airflow_provider_sms.ledger.plans import Plans, remove_recipients
+from airflow_provider_sms.ledger.plans import Plans
+from airflow_provider_sms.ledger.recipients import remove_recipients
 from airflow_provider_sms.ledger.schema import (
     BatchState,
     batch_table,
@@ -29,6 +29,7 @@ from airflow_provider_sms.ledger.schema import (
     reply_claim_table,
     reply_table,
 )
+from airflow_provider_sms.ledger.settling import OWNER_GONE
 from airflow_provider_sms.ledger.texts import remove_texts
 
 if TYPE_CHECKING:
@@ -344,7 +345,7 @@ def _remove_phones(ledger: Ledger, campaign_id: int) -> int:
         with ledger.writing() as connection:
             part = ids[start : start + _BATCHES_AT_ONCE]
             connection.execute(delete(once_table).where(once_table.c.batch_id.in_(part)))
-            frequency.forget(connection, part)
+            frequency.forget_all(connection, part)
     _remove_deliveries(ledger, campaign_id)
     remove_texts(ledger, campaign_id)
     remove_recipients(ledger, campaign_id)

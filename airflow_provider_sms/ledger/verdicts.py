@@ -10,9 +10,9 @@ from airflow_provider_sms.ledger import frequency, owners, ownership
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUsageError
 from airflow_provider_sms.ledger.evidence import ADOPTED
-from airflow_provider_sms.ledger.outbox import OWNER_GONE
 from airflow_provider_sms.ledger.owners import is_provably_dead
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, once_table
+from airflow_provider_sms.ledger.settling import OWNER_GONE
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def check(ledger: Ledger) -> None:
     if found == KNOWN[-1]:
         return
     if found is None:
-        raise LedgerVersionError(f"The ledger ({ledger!r}) has no tables yet: {_UPGRADE} once, then repeat this.")
+        raise LedgerVersionError(f"The ledger ({ledger!r}) has no tables yet: {_UPGRADE} once.")
     if found in KNOWN:
         raise LedgerVersionError(
             f"The ledger has version {found}, older than this provider, which needs {KNOWN[-1]}: {_UPGRADE}."

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_sms.gateway.approvals import Decision
     from airflow_provider_sms.ledger.answers import Answered
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.database import Ledger
     from airflow_provider_sms.ledger.keys import CampaignKey
-    from airflow_provider_sms.ledger.plans import Campaign
     from airflow_provider_sms.orders import Order
     from airflow_provider_sms.planning import Planner
     from airflow_provider_sms.recipients import PhoneSource

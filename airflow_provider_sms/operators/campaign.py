@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_sms.hooks.sms import SmsHook
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
-    from airflow_provider_sms.ledger.plans import Campaign
-    from airflow_provider_sms.ledger.views import Report
+    from airflow_provider_sms.ledger.reports import Report
     from airflow_provider_sms.orders import Order
     from airflow_provider_sms.planning import Planner, Try
     from airflow_provider_sms.policy import Policy
@@ -94,7 +94,7 @@ class CampaignOperator(MaskedFields, BaseOperator):
     ) -> tuple[Campaign, Report]:
         """Plan a campaign, or find its plan, and send what is left of it."""
         from airflow_provider_sms import retention
-        from airflow_provider_sms.ledger import views
+        from airflow_provider_sms.ledger import reports
         from airflow_provider_sms.sending import Sender
 
         campaign = find(planner)
@@ -123,11 +123,11 @@ class CampaignOperator(MaskedFields, BaseOperator):
             sender.stop()
         report = sender.send(lambda so_far: _push_task_ids(context, so_far))
         self.log.info("Campaign %s: %s.", report.campaign, report)
-        if len(report.task_ids) == views.MOST_TASK_IDS:
+        if len(report.task_ids) == reports.MOST_TASK_IDS:
             self.log.warning(
                 "XCom %s holds the first %d taskIds. Wait for the whole campaign by its name: campaign=%r.",
                 TASK_ID_KEY,
-                views.MOST_TASK_IDS,
+                reports.MOST_TASK_IDS,
                 report.campaign,
             )
         retention.keep(ledger, self.log)

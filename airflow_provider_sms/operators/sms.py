@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_sms.ledger.plans import Campaign
+    from airflow_provider_sms.ledger.campaigns import Campaign
     from airflow_provider_sms.messages import MessageFile, MessageQuery
     from airflow_provider_sms.orders import Order
     from airflow_provider_sms.planning import Planner
@@ -244,8 +244,8 @@ class SmsGroupSendOperator(CampaignOperator):
     def _send_or_raise(self, context: Context, find: Callable[[Planner], Campaign], waited: float) -> dict[str, Any]:
         from airflow_provider_sms import settings
         from airflow_provider_sms.gateway.errors import NoPhonesError
+        from airflow_provider_sms.ledger.campaigns import IN_ANOTHER_INSTANCE
         from airflow_provider_sms.ledger.keys import CampaignKey
-        from airflow_provider_sms.ledger.plans import IN_ANOTHER_INSTANCE
         from airflow_provider_sms.opening import open_for_campaign
         from airflow_provider_sms.orders import make_order
         from airflow_provider_sms.planning import Planner

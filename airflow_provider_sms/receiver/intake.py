@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError
+from airflow_provider_sms.ledger.errors import LedgerDeadlockError, LedgerError, LedgerUnreachableError
 from airflow_provider_sms.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _LOOK_AT_LEDGER = 10.0
 _SAY_AGAIN = 300.0
 # Tried once more at once, if it took no longer than this to fail: a connection that died unnoticed.
 _QUICK = 1.0
+# How often a commit is repeated that the database has undone so that another one goes on.
+_DEADLOCKS = 10
 
 log = logging.getLogger("airflow_provider_sms.receiver")
 
@@ -322,19 +325,22 @@ class Intake:
 
     def _store(self, desk: Desk, items: Sequence[Item]) -> Exception | None:
         begun = time.monotonic()
-        for _ in range(2):
+        problem: Exception
+        for repeats in count():
             try:
                 desk.store(items)
+            except LedgerDeadlockError as error:
+                problem, most, patience = error, _DEADLOCKS, PATIENCE
             except LedgerUnreachableError as error:
-                problem: Exception = error
-                if time.monotonic() - begun > _QUICK:
-                    break
+                problem, most, patience = error, 1, _QUICK
             except LedgerError as error:
                 return error
             except Exception as error:  # noqa: BLE001 - its text may hold what was pushed
                 return LedgerError(f"storing fails ({type(error).__name__}).")
             else:
                 return None
+            if repeats >= most or time.monotonic() - begun > patience:
+                break
         return problem
 
     def _give_up_old(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Row
 
-from airflow_provider_sms.ledger.plans import AFTER_PLAN, IN_ANOTHER_INSTANCE
+from airflow_provider_sms.ledger.campaigns import AFTER_PLAN, IN_ANOTHER_INSTANCE
 from airflow_provider_sms.ledger.schema import BatchState
 from tests.crash.books import Batch, Books, Platform
 from tests.crash.tries import SUCCEEDED, TEXT, Ended, HandedIn

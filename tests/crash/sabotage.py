@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import update
 
+from airflow_provider_sms.ledger.claims import Claim
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox
+from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.ledger.schema import BatchState, batch_table
+from airflow_provider_sms.ledger.settling import Answer
 
 
 def apply(name: str | None) -> None:

@@ -23,8 +23,9 @@ from typing import Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_sms import send_patience, sending
-from airflow_provider_sms.ledger import database, plans
-from airflow_provider_sms.ledger.outbox import Claim, Outbox
+from airflow_provider_sms.ledger import database, drafts, plans
+from airflow_provider_sms.ledger.claims import Claim
+from airflow_provider_sms.ledger.outbox import Outbox
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from tests.crash import sabotage
 from tests.crash.steps import Steps
@@ -262,7 +263,7 @@ def _hurry(attempt: Try) -> None:
         changes.append((sending, "LEASE_MARGIN", attempt.lease - attempt.timeout))
         _let_requests_look_shorter(attempt.timeout - attempt.lease / 2)
     if attempt.draft_lease is not None:
-        changes.append((plans, "DRAFT_LEASE", timedelta(seconds=attempt.draft_lease)))
+        changes += [(each, "DRAFT_LEASE", timedelta(seconds=attempt.draft_lease)) for each in (drafts, plans)]
     if attempt.patience is not None:
         changes.append((database, "BUSY_TIMEOUT", attempt.patience))
     for module, name, value in changes:

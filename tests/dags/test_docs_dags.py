@@ -54,6 +54,10 @@ def test_the_tutorial_ends_as_it_says(
         finished = run("first_sms")
     assert finished.state == "success", states(finished)
     assert "2 of 2 delivered" in capsys.readouterr().out
+    # The page shows how to look up what the first campaign of a new ledger was.
+    shown = [block for block in docs.blocks(docs.DOCS / "en" / "tutorial.md", "shell") if "status" in block.text]
+    for words in docs.commands(shown[0].text):
+        assert cli.main(words) == 0, words
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from airflow_provider_sms.gateway.account import Account
 from airflow_provider_sms.ledger import evidence
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.reports import Report
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, receipt_table, reply_table
-from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import PHONES, Begun, Campaigns, Platform
 from tests.support.heard import counts_agree, deliveries, look, marks, receipt, reply

@@ -13,10 +13,15 @@ from sqlalchemy import func, select, update
 from airflow_provider_sms.gateway.errors import AnswerLostError, BalanceTooLowError, PhoneFormatError, UnsentError
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger import frequency, upkeep, verdicts
-from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.claims import Claim
+from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import PlanChangedError
 from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.outbox import Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.owners import own_name
+from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import texted_table
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.send_judging import CampaignError
 from airflow_provider_sms.sending import Sender
 from tests.support.campaigns import PHONES, Campaigns, Platform
@@ -115,6 +120,64 @@ def put_in_doubt(send: Callable[..., Any], campaigns: Campaigns) -> None:
     with pytest.raises(CampaignError):
         send("spring", PHONES[:2], platform=Platform(AnswerLostError("lost")))
     campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
+
+
+class TestALateAnswer:
+    """It comes after a person has said that the batch was not sent: the text was accepted all the same."""
+
+    @pytest.fixture
+    def outbox(self, send: Callable[..., Any], ledger: Ledger, campaigns: Campaigns) -> Outbox:
+        """Of the campaign `spring`, whose batch is planned."""
+        with pytest.raises(CampaignError):
+            send("spring", PHONES[:2], platform=Platform(*[UnsentError("away")] * 4))
+        return self.of(ledger, own_name())
+
+    @pytest.fixture
+    def claim(self, outbox: Outbox, ledger: Ledger, campaigns: Campaigns) -> Claim:
+        claim = outbox.claim("account", 60)
+        assert claim is not None
+        campaigns.change_batches(lease_until=datetime(2020, 1, 1))  # noqa: DTZ001 - as the ledger keeps it
+        verdicts.resolve_as_not_sent(ledger, claim.campaign_id, 1)
+        assert noted(ledger) == 0
+        return claim
+
+    @staticmethod
+    def of(ledger: Ledger, owner: str) -> Outbox:
+        campaign = Plans(ledger, owner).find(CampaignKey("", campaign_key="spring"))
+        assert campaign is not None
+        return Outbox(ledger, owner, campaign, frequency.Cap(1, timedelta(days=1)))
+
+    def test_counts(self, send: Callable[..., Any], ledger: Ledger, outbox: Outbox, claim: Claim) -> None:
+        for _ in range(2):
+            outbox.accept(claim, Answer("T1", 2, None))
+            assert noted(ledger) == 2
+        assert send("summer", PHONES[:2]).excluded == {REASON: 2}
+
+    def test_counts_also_where_another_attempt_has_begun_and_is_refused(
+        self, send: Callable[..., Any], ledger: Ledger, outbox: Outbox, claim: Claim
+    ) -> None:
+        later = self.of(ledger, "another process")
+        again = later.claim("account", 60)
+        assert again is not None
+        for _ in range(2):
+            with pytest.raises(SettledOtherwiseError):
+                outbox.accept(claim, Answer("T1", 2, None))
+            assert noted(ledger) == 4
+        later.refuse(again, "BalanceTooLowError", "no money")
+        assert noted(ledger) == 2
+        assert send("summer", PHONES[:2]).excluded == {REASON: 2}
+
+    def test_that_counted_is_purged_with_its_campaign(self, ledger: Ledger, outbox: Outbox, claim: Claim) -> None:
+        later = self.of(ledger, "another process")
+        again = later.claim("account", 60)
+        assert again is not None
+        with pytest.raises(SettledOtherwiseError):
+            outbox.accept(claim, Answer("T1", 2, None))
+        later.accept(again, Answer("T2", 2, None))
+        with ledger.reading() as connection:
+            tomorrow = ledger.now(connection) + timedelta(days=1)
+        upkeep.purge(ledger, aware(tomorrow), lambda removed: None)
+        assert noted(ledger) == 0
 
 
 def test_a_campaign_s_own_attempt_does_not_count_against_it(
@@ -217,7 +280,5 @@ def test_purging_a_campaign_removes_its_phones_here_too(send: Callable[..., Any]
     assert noted(ledger) == 10
     with ledger.reading() as connection:
         tomorrow = ledger.now(connection) + timedelta(days=1)
-    from airflow_provider_sms.ledger.database import aware
-
     upkeep.purge(ledger, aware(tomorrow), lambda removed: None)
     assert noted(ledger) == 0

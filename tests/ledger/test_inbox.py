@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, event, func, select
 
 from airflow_provider_sms.gateway.opt_outs import OptOutWords
 from airflow_provider_sms.gateway.pushes import Heard, Receipt, Reply, Unreadable
 from airflow_provider_sms.ledger import inbox, opt_outs
 from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.errors import LedgerDeadlockError
 from airflow_provider_sms.ledger.inbox import QUARANTINED, Inbox, take_stock
 from airflow_provider_sms.ledger.schema import (
     ledger_table,
@@ -190,6 +191,37 @@ def test_receivers_that_store_the_same_at_once_make_no_second_row_and_no_error(a
     assert len(rows(any_ledger, receipt_table)) == 300
 
 
+@pytest.mark.parametrize("any_ledger", ["mariadb"], indirect=True)
+def test_a_deadlock_is_said_to_be_one_and_leaves_nothing_half_stored(any_ledger: Ledger) -> None:
+    pushes = [Heard(None, reply("R", PHONE)), Heard(None, reply("R", ANOTHER))]
+    box, failures = Inbox(any_ledger, OPTS_OUT), list[Exception]()
+    is_at_the_second = threading.Event()
+
+    def see(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: object) -> None:
+        if "INTO sms_opt_out" in statement and ANOTHER in str(parameters) and threading.current_thread() is thread:
+            is_at_the_second.set()
+
+    def work() -> None:
+        try:
+            box.store(pushes)
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    event.listen(any_ledger.engine, "before_cursor_execute", see)
+    # Whoever looks at replies puts phones on the list in another order; of two the database undoes the shorter one.
+    with any_ledger.writing() as connection:
+        opt_outs.add_all(connection, any_ledger, [ANOTHER, *(f"139{at:08}" for at in range(50))], source="reply")
+        thread.start()
+        assert is_at_the_second.wait(30)
+        opt_outs.add(connection, any_ledger, PHONE, source="reply")
+    thread.join(30)
+    assert [type(each) for each in failures] == [LedgerDeadlockError]
+    assert rows(any_ledger, reply_table) == []
+    box.store(pushes)
+    assert len(rows(any_ledger, reply_table)) == 2
+
+
 class TestFirstPush:
     def test_is_noted_once(self, any_ledger: Ledger, store: Callable[..., None]) -> None:
         assert rows(any_ledger, ledger_table)[0].first_push_at is None
@@ -279,7 +311,24 @@ def test_the_stock_counts_by_what_became_of_them(any_ledger: Ledger, store: Call
     with any_ledger.writing() as connection:
         connection.execute(receipt_table.update().where(receipt_table.c.mobile == PHONE).values(matching="unowned"))
     stock = take_stock(any_ledger, 10)
-    assert stock.receipts == {"unowned": 1, "new": 1}
-    assert stock.replies == {"new": 1}
+    assert stock.receipts.by_matching == {"unowned": 1, "new": 1}
+    assert stock.replies.by_matching == {"new": 1}
+    assert stock.receipts.is_all
+    assert stock.replies.newest_at is not None
     assert stock.first_push_at is not None
     assert stock.first_push_at.tzinfo is UTC
+
+
+def test_of_very_many_the_stock_counts_the_newest_and_says_so(
+    any_ledger: Ledger, store: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(receipt())
+    with any_ledger.writing() as connection:
+        connection.execute(receipt_table.update().values(matching="unowned"))
+    for at in range(3):
+        store(receipt(ANOTHER, str(at)))
+    for counted, by_matching, is_all in ((3, {"new": 3}, False), (5, {"new": 3, "unowned": 1}, True)):
+        monkeypatch.setattr(inbox, "COUNTED", counted)
+        stock = take_stock(any_ledger, 0)
+        assert (stock.receipts.by_matching, stock.receipts.is_all) == (by_matching, is_all)
+        assert stock.receipts.newest_at == rows(any_ledger, receipt_table)[-1].received_at.replace(tzinfo=UTC)

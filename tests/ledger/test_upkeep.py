@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from airflow_provider_sms.gateway import errors
-from airflow_provider_sms.ledger import upkeep, views
+from airflow_provider_sms.ledger import reports, upkeep
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import CampaignPurgedError, LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import CampaignKey
@@ -84,14 +84,14 @@ def test_phones_and_text_go_and_counts_and_a_tombstone_stay(campaigns: Campaigns
         campaigns.run(Platform(None, LOST), [*PHONES, PHONES[0], "x"])
     put_back(campaigns)
     campaign_id = campaign(campaigns).id
-    before = views.report(campaigns.ledger, campaign_id)
+    before = reports.report(campaigns.ledger, campaign_id)
     assert removing(campaigns) == Removed(campaigns=1, phones=12)
     row = campaign(campaigns)
     assert (row.content, row.fingerprint) == (None, None)
     assert row.purged_at is not None
     assert row.phones == 10
     assert count(campaigns, recipient_table) == 0
-    assert views.report(campaigns.ledger, campaign_id) == before
+    assert reports.report(campaigns.ledger, campaign_id) == before
     with pytest.raises(CampaignPurgedError, match="Campaign 'dag/run/send' was sent, and its phones and texts were"):
         begin(campaigns.ledger, KEY, Try(2))
     again = Platform()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from sqlalchemy import func, insert, select, update
 
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.ledger import evidence, verdicts
+from airflow_provider_sms.ledger.claims import Claim
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUsageError
 from airflow_provider_sms.ledger.keys import CampaignKey
-from airflow_provider_sms.ledger.outbox import Answer, Claim, Outbox, SettledOtherwiseError
+from airflow_provider_sms.ledger.outbox import Outbox, SettledOtherwiseError
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import (
@@ -23,6 +25,7 @@ from airflow_provider_sms.ledger.schema import (
     receipt_table,
     reply_table,
 )
+from airflow_provider_sms.ledger.settling import Answer
 from airflow_provider_sms.ledger.verdicts import resolve_as_not_sent, resolve_as_sent, take_back
 from airflow_provider_sms.send_judging import CampaignError
 from tests.support.campaigns import PHONES, SENDER, Begun, Campaigns, Platform
@@ -269,6 +272,22 @@ def test_phones_of_a_mapped_task_are_free_again_if_they_were_not_texted(campaign
         assert connection.execute(select(func.count()).select_from(once_table)).scalar() == 0
     other = Platform()
     assert campaigns.run(other, PHONES[:2], map_index=1).accepted == 2
+
+
+def test_phones_of_a_mapped_task_are_taken_again_by_an_answer_that_comes_late(campaigns: Campaigns) -> None:
+    with pytest.raises(CampaignError):
+        campaigns.run(Platform(*[errors.UnsentError("away")] * 4), PHONES[:2], map_index=0)
+    campaign = Plans(campaigns.ledger, own_name()).find(CampaignKey("", replace(SENDER, map_index=0)))
+    assert campaign is not None
+    outbox = Outbox(campaigns.ledger, own_name(), campaign)
+    claim = outbox.claim("account", 60)
+    assert claim is not None
+    campaigns.change_batches(lease_until=campaigns.batches()[0].claimed_at)
+    resolve_as_not_sent(campaigns.ledger, campaign.id, 1)
+    outbox.accept(claim, Answer("T1", 2, None))
+    other = Platform()
+    assert campaigns.run(other, PHONES[:2], map_index=1).excluded == {"in another instance": 2}
+    assert other.requests == []
 
 
 def test_phones_that_were_removed_can_not_be_sent_to(campaigns: Campaigns, doubtful: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_sms.gateway import errors
 from airflow_provider_sms.gateway.answers import Acceptance
-from airflow_provider_sms.ledger import views
+from airflow_provider_sms.ledger import handed_in, reports, views
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.owners import own_name
@@ -50,7 +50,7 @@ def test_counts_batches_and_items_agree(campaigns: Campaigns) -> None:
         Part(BatchState.PLANNED, None, 1, 2, 0, 2),
     }
     assert (standing.accepted, standing.refused, standing.phones(BatchState.IN_DOUBT)) == (3, 3, 2)
-    report = views.report(campaigns.ledger, campaign_id)
+    report = reports.report(campaigns.ledger, campaign_id)
     assert (report.accepted, report.refused, report.in_doubt, report.not_sent) == (3, 3, 2, 2)
     batches = views.batches(campaigns.ledger, campaign_id)
     assert [each.number for each in batches] == [2, 5, 4, 1, 3]
@@ -58,7 +58,7 @@ def test_counts_batches_and_items_agree(campaigns: Campaigns) -> None:
     assert views.batch(campaigns.ledger, campaign_id, 3).taskid == "T3"
     assert batches[0].claimed_at is not None
     assert batches[0].claimed_at.tzinfo is UTC
-    read = [item for chunk in views.items(campaigns.ledger, campaign_id) for item in chunk]
+    read = [item for chunk in handed_in.items(campaigns.ledger, campaign_id) for item in chunk]
     assert [item.phone for item in read] == items
     assert [item.reason for item in read] == [None] * 10 + ["duplicate", "malformed"]
     assert [item.batch.number if item.batch else None for item in read] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, None, None]
@@ -68,11 +68,11 @@ def test_counts_batches_and_items_agree(campaigns: Campaigns) -> None:
 def test_items_find_their_batch_across_chunks_and_after_a_split(
     campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "CHUNK", 3)
+    monkeypatch.setattr(handed_in, "CHUNK", 3)
     report = campaigns.run(Platform(NO_NUMBER, None, NO_NUMBER), ["x", *PHONES[:8], PHONES[0]], batch_size=4)
     assert (report.accepted, report.refused) == (8, 0)
     campaign_id = campaigns.batches()[0].campaign_id
-    chunks = list(views.items(campaigns.ledger, campaign_id))
+    chunks = list(handed_in.items(campaigns.ledger, campaign_id))
     assert [len(chunk) for chunk in chunks] == [3, 3, 3, 1]
     read = [item for chunk in chunks for item in chunk]
     assert [item.position for item in read] == list(range(1, 11))
@@ -139,4 +139,4 @@ def test_of_nothing_there_is_nothing(campaigns: Campaigns) -> None:
     assert views.newest(campaigns.ledger, 5) == []
     assert views.standing(campaigns.ledger, 1).parts == ()
     assert views.batches(campaigns.ledger, 1) == []
-    assert list(views.items(campaigns.ledger, 1)) == []
+    assert list(handed_in.items(campaigns.ledger, 1)) == []

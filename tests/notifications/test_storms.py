@@ -227,7 +227,7 @@ def test_one_that_goes_away_after_that_is_no_reason_to_send_again(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
 ) -> None:
     with monkeypatch.context() as gone:
-        gone.setattr(sending.views, "report_of_what_stands", away)
+        gone.setattr(sending.reports, "report_of_what_stands", away)
         gone.setattr(alarm_campaigns, "_settle", away)
         fail(1)
     assert "The alarm has left" in logged()

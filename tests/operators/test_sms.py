@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_sms.gateway import client as gateway_client
 from airflow_provider_sms.gateway.errors import MessagesSourceError, PhonesSourceError
 from airflow_provider_sms.gateway.hours import Hours
-from airflow_provider_sms.ledger import opt_outs, views
+from airflow_provider_sms.ledger import opt_outs, reports
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.messages import MessageFile, MessageQuery
@@ -605,7 +605,7 @@ class TestPersonalTexts:
     def test_more_task_ids_than_an_xcom_is_for(
         self, context: Any, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
     ) -> None:
-        monkeypatch.setattr(views, "MOST_TASK_IDS", 2)
+        monkeypatch.setattr(reports, "MOST_TASK_IDS", 2)
         rows = [(phone, f"【云通信】{phone[-1]}") for phone in PHONES]
         summary = self.operator(rows, content=None).execute(context)
         assert (len(summary["taskIds"]), summary["accepted"]) == (2, 4)

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_sms.gateway.pushes import Heard, Receipt
-from airflow_provider_sms.ledger.errors import LedgerError, LedgerUnreachableError, LedgerVersionError
+from airflow_provider_sms.ledger.errors import (
+    LedgerDeadlockError,
+    LedgerError,
+    LedgerUnreachableError,
+    LedgerVersionError,
+)
 from airflow_provider_sms.receiver import intake as module
 from airflow_provider_sms.receiver.admission import Admission, Rules
 from airflow_provider_sms.receiver.intake import Busy, Intake, State
@@ -187,6 +192,31 @@ def test_a_connection_that_has_died_unnoticed_is_tried_again_at_once(desk: Desk,
     async def part(intake: Intake) -> None:
         await intake.put(push(1))
         assert desk.stored == ["1"]
+
+    run(part)
+
+
+def test_what_the_database_has_undone_so_that_another_goes_on_is_repeated_also_after_a_while(
+    desk: Desk, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_QUICK", -1.0)
+    desk.problems = [LedgerDeadlockError("deadlock")] * 3
+
+    async def part(intake: Intake) -> None:
+        await intake.put(push(1))
+        assert desk.stored == ["1"]
+
+    run(part)
+
+
+def test_but_not_for_ever(desk: Desk, run: Any) -> None:
+    desk.problems = [LedgerDeadlockError("deadlock")] * 1000
+
+    async def part(intake: Intake) -> None:
+        with pytest.raises(Busy):
+            await intake.put(push(1))
+        assert len(desk.problems) > 900
+        desk.problems.clear()
 
     run(part)
 

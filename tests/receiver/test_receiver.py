@@ -469,11 +469,13 @@ class TestPostgreSQLThatIsAway:
         try:
             begun = time.monotonic()
             assert served.push({**RECEIPT, "taskid": "2"})[0] == 503
-            assert time.monotonic() - begun < 9
+            waited = time.monotonic() - begun
+            assert waited < 9
             wait_until(lambda: served.health() == 503, 30)
             begun = time.monotonic()
             assert served.push(RECEIPT, "/sms/push") == FORBIDDEN
-            assert time.monotonic() - begun < 1
+            # Who has no token does not get as far as the ledger.
+            assert time.monotonic() - begun < waited
         finally:
             postgresql_server.thaw()
         served.wait_until_well()

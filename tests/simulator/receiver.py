@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+# Seconds that it takes over an answer that it is not to give.
+HANGS = 30
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -53,7 +56,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.heard.put(Heard(self.path, dict(self.headers), body))
-                receiver.answer_when.wait(30)
+                receiver.answer_when.wait(HANGS)
                 status = receiver.answers.popleft() if receiver.answers else 200
                 self.send_response(status)
                 if 300 <= status < 400:

@@ -18,8 +18,8 @@ from airflow_provider_sms.gateway.answers import Acceptance
 from airflow_provider_sms.guards import Guards
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey, TaskInstanceKey
+from airflow_provider_sms.ledger.reports import Report
 from airflow_provider_sms.ledger.schema import batch_table, ledger_table, metadata, recipient_table
-from airflow_provider_sms.ledger.views import Report
 from airflow_provider_sms.observing import NO_OBSERVER, Observer
 from airflow_provider_sms.orders import make_order
 from airflow_provider_sms.planning import Planner, Try, begin
