@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 from airflow.utils.session import create_session
 
 from airflow_provider_sms import alarm_sending
@@ -154,6 +155,17 @@ def has(module: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+@pytest.mark.skipif(not has("airflow.models.slamiss"), reason="this Airflow has no SLAs")
+def test_slas_that_were_missed(simulator: Simulator) -> None:
+    slamiss = importlib.import_module("airflow.models.slamiss")
+    tell, dag = SmsNotifier(phones="13800130096", sms_conn_id="sms_simulator"), DAG("etl", schedule=None)
+    for day in (1, 1, 2):
+        sla = slamiss.SlaMiss(task_id="load", dag_id="etl", execution_date=datetime(2030, 1, day, tzinfo=UTC))
+        # As Airflow 2's DAG processor calls it.
+        tell(dag, "load on …", "", [sla], [])
+    assert said(simulator) == {96: ["【云通信】逾期:etl.load"] * 2}
 
 
 PATH = "airflow_provider_sms.notifications.sms.SmsNotifier"
