@@ -1,7 +1,7 @@
 """Alarms in the ledger: each once, so many a phone and window, the rest counted. Knows no wire and no Airflow.
 
 Of all who ask at once, as many get a place as there are: whoever decides about a phone holds its row in
-`sms_alarm_gate`. A text itself is a campaign; what became of it is asked of that campaign's batches.
+`sms_alarm_gate`. A text itself is a campaign; what became of it `alarm_ends` asks of that campaign's batches.
 """
 
 from __future__ import annotations
