@@ -1,6 +1,7 @@
 """What became of an alarm's texts: gone out, held back again, refused. Knows no wire and no Airflow.
 
-Who gets a text is decided by `alarms`; what its campaign's batches say is believed here.
+Who gets a text is decided by `alarms`; what its campaign's batches say is believed here. What is held back again is so
+behind the phones' gates: a text that is being written counts all of it, or none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, delete, func, select, update
 
 from airflow_provider_sms.gateway.errors import PhoneFormatError
-from airflow_provider_sms.ledger.alarms import Share, in_parts
+from airflow_provider_sms.ledger.alarms import Share, in_parts, pass_gates
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
 from airflow_provider_sms.ledger.schema import (
@@ -51,6 +52,7 @@ class AlarmEnds:
         """
         table = alarm_phone_table
         with self._ledger.writing() as connection:
+            pass_gates(connection, share.phones)
             unsent = _unsent(self._ledger, connection, key, share.phones)
             bad = {phone for phone, refusal in unsent.items() if refusal == PhoneFormatError.__name__}
             mine = and_(table.c.alarm_id == share.alarm_id, table.c.state == AlarmState.TAKEN)
@@ -70,6 +72,7 @@ class AlarmEnds:
         """
         table = alarm_phone_table
         with self._ledger.writing() as connection:
+            pass_gates(connection, share.phones)
             for some in in_parts([phone for phone in share.phones if phone not in unsent]):
                 mine = and_(table.c.alarm_id == share.alarm_id, table.c.phone.in_(some))
                 connection.execute(
@@ -87,6 +90,7 @@ class AlarmEnds:
     def give_back(self, share: Share) -> None:
         """Hold back again what a text would have told: nothing of it was sent."""
         with self._ledger.writing() as connection:
+            pass_gates(connection, share.phones)
             self._give_back(connection, share.alarm_id, share.phones)
 
     def _give_back(self, connection: Connection, alarm_id: int, phones: Sequence[str]) -> None:

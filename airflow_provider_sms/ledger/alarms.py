@@ -109,7 +109,7 @@ class Alarms:
     def _take(self, alarm: Alarm, ordered: Sequence[str], limit: int, window: timedelta) -> Taken:
         with self._ledger.writing() as connection:
             # First of all: MySQL's inserts of one key lock each other out if the first of them is taken back.
-            if _pass_gates(connection, ordered) < len(ordered):
+            if pass_gates(connection, ordered) < len(ordered):
                 raise _NoGateError
             alarm_id = self._enter(connection, alarm, AlarmKind.ALARM)
             if alarm_id is None:
@@ -220,7 +220,7 @@ class Alarms:
         table = alarm_phone_table
         shares: list[Share] = []
         with self._ledger.writing() as connection:
-            _pass_gates(connection, phones)
+            pass_gates(connection, phones)
             query = (
                 select(table.c.phone, func.count(), func.max(table.c.alarm_id))
                 .where(table.c.state == AlarmState.HELD, table.c.namespace == namespace, table.c.phone.in_(phones))
@@ -255,7 +255,7 @@ def _row(alarm_id: int, phone: str, namespace: str, slot_at: datetime | None, ot
     return dict(zip(names, (alarm_id, phone, namespace, state.value, slot_at, others, None), strict=True))
 
 
-def _pass_gates(connection: Connection, phones: Sequence[str]) -> int:
+def pass_gates(connection: Connection, phones: Sequence[str]) -> int:
     """Hold the phones' gates until the end of the transaction, in one order everywhere.
 
     :returns: how many there are.

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from airflow_provider_sms.gateway import times
+from airflow_provider_sms.ledger import alarms as alarms_module
 from airflow_provider_sms.ledger import upkeep
 from airflow_provider_sms.ledger.alarm_ends import AlarmEnds
 from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
@@ -147,6 +148,33 @@ def test_of_many_at_once_as_many_get_a_place_as_there_are(alarms: Alarms) -> Non
     assert sum(each.held for each in taken) == 6 + 10
     flushed = at_once(3, lambda number: alarms.flush("", "held back"))
     assert sorted(pair for shares in flushed for pair in told(shares)) == [(6, (A,)), (10, (B,))]
+
+
+@pytest.mark.parametrize("how", ["settle", "give_back", "note_posted"])
+def test_what_is_held_back_while_a_text_counts_is_in_this_text_or_in_the_next(
+    alarms: Alarms, ends: AlarmEnds, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (share,) = take(alarms, "1", limit=1).shares
+    take(alarms, "2", limit=1)
+    back = {
+        "settle": lambda: ends.settle(share, NOWHERE),
+        "give_back": lambda: ends.give_back(share),
+        "note_posted": lambda: ends.note_posted(share, NOWHERE, share.phones),
+    }[how]
+    thread = threading.Thread(target=back)
+
+    def update_later(table: Any) -> Any:
+        # The others are counted, and not marked as told yet.
+        if thread.ident is None:
+            thread.start()
+            thread.join(0.5)
+        return update(table)
+
+    monkeypatch.setattr(alarms_module, "update", update_later)
+    (counted,) = take(alarms, "3", limit=2).shares
+    thread.join(30)
+    assert not thread.is_alive()
+    assert (counted.others, alarms.held("")) == (1, {A: 1})
 
 
 def test_one_alarm_many_times_at_once_is_one(alarms: Alarms) -> None:
