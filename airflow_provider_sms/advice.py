@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from airflow_provider_sms.gateway.errors import SmsError, every_error
 from airflow_provider_sms.gateway.times import BEIJING
-from airflow_provider_sms.ledger.alarms import HELD_BACK
+from airflow_provider_sms.ledger.alarm_ends import HELD_BACK, SENT_WITHOUT
 from airflow_provider_sms.ledger.evidence import Found
 from airflow_provider_sms.ledger.reports import PHONE_REFUSALS
 from airflow_provider_sms.ledger.schema import BatchState
@@ -208,6 +208,12 @@ def _about_expired(heading: Heading, standing: Standing) -> Iterator[Advice]:
             f"Held back: {count}, of an alarm.",
             "This text does not go out any more: their next alarm, or SmsAlarmFlushOperator, tells them of it.",
         )
+    if alone := [part for part in standing.parts if part.refusal == SENT_WITHOUT and part.phones]:
+        count = _counted(sum(each.batches for each in alone), sum(each.phones for each in alone))
+        yield Advice(
+            f"Sent without the ledger, which was away: {count}, of an alarm.",
+            "The log of its callback has the taskId. Phones that did not get it are told by their next alarm.",
+        )
     if expired := _expired(standing):
         count = _counted(sum(part.batches for part in expired), sum(part.phones for part in expired))
         yield Advice(f"Expired: {count}, not sent because it was too late.", _send_late(heading, standing))
@@ -232,11 +238,11 @@ def _send_late(heading: Heading, standing: Standing) -> str:
 
 
 def _expired(standing: Standing) -> list[Part]:
-    """Batches that were too late; an alarm that is told of otherwise is none."""
+    """Batches that were too late; an alarm that went out, or is told of otherwise, is none."""
     return [
         part
         for part in standing.parts
-        if part.state is BatchState.EXPIRED and part.phones and part.refusal != HELD_BACK
+        if part.state is BatchState.EXPIRED and part.phones and part.refusal not in (HELD_BACK, SENT_WITHOUT)
     ]
 
 

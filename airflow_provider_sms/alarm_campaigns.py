@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_sms import alarm_texts
 from airflow_provider_sms.gateway import cutting
 from airflow_provider_sms.gateway.errors import InputError, Outcome, SmsError
+from airflow_provider_sms.ledger.alarm_ends import AlarmEnds
 from airflow_provider_sms.ledger.alarms import Alarms, Share
 from airflow_provider_sms.ledger.errors import LedgerError
 from airflow_provider_sms.ledger.keys import LONGEST_KEY, CampaignKey
@@ -67,7 +68,7 @@ def send_share(
     :raises SmsError: it can not be sent, and is held back again.
     :raises CampaignError: likewise, or it is in doubt.
     """
-    key = CampaignKey(namespace, campaign_key=campaign_name(share))
+    key = campaign_key(namespace, share)
     try:
         order = make_order(hook.account, content, category="notice", policy=_POLICY)
         begin(ledger, key, Try())
@@ -88,20 +89,21 @@ def send_share(
         _settle(ledger, share, key, log)
         raise error.with_traceback(None) from None
     except InputError:
-        Alarms(ledger).give_back(share)
+        AlarmEnds(ledger).give_back(share)
         raise
     _settle(ledger, share, key, log)
 
 
-def campaign_name(share: Share) -> str:
-    """What a text of an alarm is called among the campaigns."""
+def campaign_key(namespace: str, share: Share) -> CampaignKey:
+    """What a text of an alarm is among the campaigns."""
     number = f" {share.alarm_id}" if share.kind is AlarmKind.FLUSH else ""
-    return f"{share.name[: LONGEST_KEY - _LONGEST_ENDING]}{number}{f' (+{share.others})' if share.others else ''}"
+    others = f" (+{share.others})" if share.others else ""
+    return CampaignKey(namespace, campaign_key=f"{share.name[: LONGEST_KEY - _LONGEST_ENDING]}{number}{others}")
 
 
 def _settle(ledger: Ledger, share: Share, key: CampaignKey, log: Log) -> None:
     try:
-        Alarms(ledger).settle(share, key)
+        AlarmEnds(ledger).settle(share, key)
     except LedgerError as error:
         log.warning("%s What became of this alarm is in its campaign; the next flush looks there.", error)
 
@@ -135,7 +137,9 @@ def flush(ledger: Ledger, hook: SmsHook, namespace: str, language: str, log: Log
         if share.kind is AlarmKind.FLUSH:
             content = alarm_texts.held_back(share.others, share.content, signature, language)
         else:
-            content = cutting.with_note(share.content, alarm_texts.more(share.others, language))
+            # Where the ledger went away, its process may have sent it without: nobody can tell.
+            note = alarm_texts.more(share.others, language) + alarm_texts.maybe_again(language)
+            content = cutting.with_note(share.content, note)
         try:
             send_share(ledger, hook, WatchedClient(client), namespace, share, content, log)
         except (SmsError, CampaignError) as error:

@@ -9,15 +9,16 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_sms import retention, settings
-from airflow_provider_sms.alarm_campaigns import WatchedClient, send_share
+from airflow_provider_sms.alarm_campaigns import WatchedClient, campaign_key, send_share
 from airflow_provider_sms.alarm_ledger import KEPT
 from airflow_provider_sms.alarm_memory import MEMORY
 from airflow_provider_sms.gateway import texts
 from airflow_provider_sms.gateway.errors import InDoubtError, Outcome, PhoneRefusedError, SmsError, UnsentError
+from airflow_provider_sms.ledger.alarm_ends import AlarmEnds
 from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerBusyError, LedgerError, LedgerUnreachableError
@@ -168,20 +169,22 @@ class AlarmSender:
                 return None
             self._log.warning("%s The alarm is sent without the ledger.", error)
             posted = self._post(share.phones, content)
-            self._note_posted(ledger, share, posted, message.key)
+            self._note_posted(ledger, namespace, share, posted, message.key)
             return posted.problem
         except (SmsError, CampaignError) as error:
             return error
         self._log.info("The alarm was sent to %d phones.", len(share.phones))
         return None
 
-    def _note_posted(self, ledger: Ledger, share: Share, posted: _Posted, key: str | None) -> None:
-        alarms, unsent = Alarms(ledger), set(posted.unsent)
+    def _note_posted(self, ledger: Ledger, namespace: str, share: Share, posted: _Posted, key: str | None) -> None:
+        unsent = set(posted.unsent)
         try:
-            alarms.note_sent(replace(share, phones=tuple(each for each in share.phones if each not in unsent)))
-            alarms.give_back(replace(share, phones=posted.unsent))
+            self._patiently(lambda: AlarmEnds(ledger).note_posted(share, campaign_key(namespace, share), unsent))
         except LedgerError:
-            self._log.warning("The ledger does not know what became of this alarm: it may be sent again by a flush.")
+            self._log.warning(
+                "The ledger does not know what became of this alarm: a flush may send it again, as one that may be a "
+                "repeat."
+            )
             if key is not None and len(unsent) < len(share.phones):
                 MEMORY.note_alone(key)
 

@@ -40,6 +40,7 @@ _WORDS = {
 _TRY = {"zh": " 第{}次", "en": " try {}"}
 _COLON = {"zh": ":", "en": ": "}
 _MORE = {"zh": "(另有{}条)", "en": " (+{} more)"}
+_MAYBE_AGAIN = {"zh": "(可能重复)", "en": " (may be a repeat)"}
 _HELD_BACK = {"zh": "{}条告警未单独发送,最近一条:", "en": "{} alarms were held back, last: "}
 _LONGEST_WORD = 30
 _SHORTEST_NAME = 6
@@ -118,6 +119,11 @@ def text(event: Event, signature: str | None, zone: ZoneInfo, language: str, not
 def more(others: int, language: str) -> str:
     """Say how many others were held back; empty if none was."""
     return _MORE[language].format(others) if others else ""
+
+
+def maybe_again(language: str) -> str:
+    """Say that nobody knows whether this text has gone out before."""
+    return _MAYBE_AGAIN[language]
 
 
 def held_back(count: int, last: str, signature: str | None, language: str) -> str:

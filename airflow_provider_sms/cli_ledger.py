@@ -181,4 +181,5 @@ def _counted(removed: Removed) -> str:
     return (
         f"{removed.phones} phones and the texts of {removed.campaigns} campaigns, {removed.receipts} receipts, "
         f"{removed.replies} replies, {removed.drafts} half plans, {removed.alarms} alarms"
+        f"{f' (held back and told to nobody: {removed.untold}, by phone)' if removed.untold else ''}"
     )

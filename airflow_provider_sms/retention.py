@@ -37,3 +37,9 @@ def keep(ledger: Ledger, log: Log) -> None:
         removed.campaigns,
         removed.phones,
     )
+    if removed.untold:
+        log.warning(
+            "Alarms were removed that had been held back and that nobody is known to have been told of: %d, by phone. "
+            "Their count is kept (untold in sms_alarm_phone). Give SmsAlarmFlushOperator a DAG.",
+            removed.untold,
+        )

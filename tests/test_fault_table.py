@@ -1,7 +1,8 @@
-"""The fault table: whatever goes wrong with a request, then is retried and cleared, no phone is texted twice.
+"""The fault tables: whatever goes wrong with a request, no phone is texted twice: by a retry and a clear, nor by an
+alarm's callback that fires again and a flush.
 
-Each row of the table in `docs/en/explanation/reliability.md` is what happened here. `pytest -s` prints the table,
-SMS_UPDATE_DOCS=1 writes it into the page, and into the Chinese one.
+Each row of the tables in `docs/en/explanation/reliability.md` is what happened here. `pytest -s` prints them,
+SMS_UPDATE_DOCS=1 writes them into the page, and into the Chinese one.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -21,22 +22,34 @@ from sqlalchemy import select
 from airflow_provider_sms.ledger import reports
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.outbox import Outbox
-from airflow_provider_sms.ledger.schema import BatchState, batch_table, recipient_table
-from airflow_provider_sms.operators.sms import SmsGroupSendOperator
+from airflow_provider_sms.ledger.schema import AlarmState, BatchState, alarm_phone_table, batch_table, recipient_table
+from airflow_provider_sms.notifications.sms import SmsNotifier
+from airflow_provider_sms.operators.sms import SmsAlarmFlushOperator, SmsGroupSendOperator
 from airflow_provider_sms.send_judging import CampaignError
 from airflow_provider_sms.simulator import document
 from airflow_provider_sms.simulator.faults import KINDS
-from tests.support import fault_table, fault_table_zh
-from tests.support.fault_table import FAULTS, FIRST_PHONE, Fault, Row
+from tests.support import fault_table_zh
+from tests.support.fault_table import (
+    ALARM_FAULTS,
+    ALARMS,
+    CAMPAIGNS,
+    CHINESE_PAGE,
+    FAULTS,
+    FIRST_PHONE,
+    Fault,
+    Row,
+    Table,
+)
 from tests.support.fixtures import TaskInstance
 from tests.support.simulator import Simulator
 
 PHONES = [FIRST_PHONE, "13800130002", "13800130003", "13800130004"]
+ALARM_PHONES = PHONES[:2]
 SUCCEEDS, IS_RETRIED, FAILS_FOR_GOOD = "succeeds", "fails, is retried", "fails for good"
 NOTHING = "–"
 UPDATES = bool(os.environ.get("SMS_UPDATE_DOCS"))
 
-_rows: dict[str, Row] = {}
+_rows: dict[Table, dict[str, Row]] = {CAMPAIGNS: {}, ALARMS: {}}
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +60,11 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _printed() -> Iterator[None]:
     yield
-    rows = [_rows[fault.what] for fault in FAULTS if fault.what in _rows]
-    print(f"\n{fault_table.table(rows)}")
-    if UPDATES and len(rows) == len(FAULTS):
-        fault_table.write_into_pages(rows)
+    for table, faults in ((CAMPAIGNS, FAULTS), (ALARMS, ALARM_FAULTS)):
+        rows = [_rows[table][fault.what] for fault in faults if fault.what in _rows[table]]
+        print(f"\n{table.text(rows)}")
+        if UPDATES and len(rows) == len(faults):
+            table.write_into_pages(rows)
 
 
 @dataclass
@@ -59,13 +73,14 @@ class Task:
 
     simulator: Simulator
     ledger: Ledger
+    guards: Mapping[str, Any] = field(default_factory=dict)
     tries: int = 0
 
     def run(self) -> str:
         """One try, as its row says it: how it ended, and where the phones are then."""
         self.tries += 1
         operator = SmsGroupSendOperator(
-            task_id="send", phones=PHONES, content="【云通信】您好", batch_size=2, max_wait=timedelta(0)
+            task_id="send", phones=PHONES, content="【云通信】您好", batch_size=2, max_wait=timedelta(0), **self.guards
         )
         summary: dict[str, Any] | None = None
         message = ""
@@ -86,7 +101,7 @@ class Task:
 
     def texts(self) -> Counter[str]:
         """How often the platform has accepted each phone."""
-        return Counter(phone for batch in self.simulator.accepted() for phone in batch["phones"])
+        return texts_at(self.simulator)
 
     def check_books(self) -> None:
         """Every phone is in exactly one place, and the ledger says nothing that the platform would deny."""
@@ -123,6 +138,10 @@ class Task:
             ]
             for person in people
         }
+
+
+def texts_at(simulator: Simulator) -> Counter[str]:
+    return Counter(phone for batch in simulator.accepted() for phone in batch["phones"])
 
 
 def _counts(report: reports.Report) -> str:
@@ -167,6 +186,7 @@ def test_whatever_goes_wrong_no_phone_is_texted_twice_and_each_is_in_one_place(
 ) -> None:
     if fault.pause:
         pause_before_each_request(fault.pause)
+    task.guards = fault.guards
     fault.begin(simulator, connection)
     first_try = task.run()
     task.check_books()
@@ -180,8 +200,56 @@ def test_whatever_goes_wrong_no_phone_is_texted_twice_and_each_is_in_one_place(
 
     row = Row(fault.what, first_try, retry, clear, max(task.texts().values()))
     assert row.most_texts == 1
-    _rows[fault.what] = row
-    assert UPDATES or fault_table.lines_of_page().get(fault.what) == row.line
+    _rows[CAMPAIGNS][fault.what] = row
+    assert UPDATES or CAMPAIGNS.lines_of_page().get(fault.what) == row.line
+
+
+def _where(ledger: Ledger) -> str:
+    """Where an alarm's phones are: what its texts have come to, or that they wait for the next one."""
+    table = alarm_phone_table
+    with ledger.reading() as connection:
+        rows = connection.execute(select(table.c.phone, table.c.state)).all()
+        of_batch = batch_table.c.campaign_id == recipient_table.c.campaign_id
+        batches = connection.execute(
+            select(recipient_table.c.phone, batch_table.c.state).where(
+                of_batch, recipient_table.c.position.between(batch_table.c.first_position, batch_table.c.last_position)
+            )
+        ).all()
+    assert {row.state for row in rows}.isdisjoint({AlarmState.TAKEN})
+    held = {row.phone for row in rows if row.state == AlarmState.HELD}
+    places: Counter[str] = Counter()
+    for phone in ALARM_PHONES:
+        ends = {row.state for row in batches if row.phone == phone} - {BatchState.EXPIRED.value}
+        (place,) = {"held back"} if phone in held else ends
+        places[place.replace("_", " ")] += 1
+    order = ("accepted", "refused", "in doubt", "held back")
+    return ", ".join(f"{places[place]} {place}" for place in order if places[place])
+
+
+@pytest.mark.parametrize("fault", ALARM_FAULTS, ids=lambda fault: fault.what)
+def test_whatever_goes_wrong_no_phone_gets_an_alarm_twice_and_none_is_forgotten(
+    fault: Fault, simulator: Simulator, ledger: Ledger, connection: Callable[..., None]
+) -> None:
+    simulator.settings(one_per_minute=False)
+    ti: Any = TaskInstance()
+    ti.state = "failed"
+    notifier = SmsNotifier(phones=ALARM_PHONES, content="【云通信】{{ ti.task_id }} failed")
+    fault.begin(simulator, connection)
+    notifier({"ti": ti, "dag": None})
+    first = _where(ledger)
+    notifier({"ti": ti, "dag": None})
+    second = _where(ledger)
+    fault.end(simulator, connection)
+    SmsAlarmFlushOperator(task_id="flush").execute({})  # type: ignore[typeddict-item]
+    third = _where(ledger)
+
+    row = Row(fault.what, first, second, third, max(texts_at(simulator).values(), default=0))
+    assert row.most_texts <= 1
+    assert "held back" not in third
+    # Nobody is left without it but by a refusal for good, or by a doubt, which the log and the ledger tell of.
+    assert row.most_texts == 1 or "in doubt" in third
+    _rows[ALARMS][fault.what] = row
+    assert UPDATES or ALARMS.lines_of_page().get(fault.what) == row.line
 
 
 @pytest.mark.parametrize("status", [404, 429])
@@ -210,12 +278,14 @@ class TestTheTable:
 
     @pytest.mark.skipif(UPDATES, reason="it is being written")
     def test_the_page_has_these_rows_and_no_others(self) -> None:
-        assert list(fault_table.lines_of_page()) == [fault.what for fault in FAULTS]
+        assert list(CAMPAIGNS.lines_of_page()) == [fault.what for fault in FAULTS]
+        assert list(ALARMS.lines_of_page()) == [fault.what for fault in ALARM_FAULTS]
 
     @pytest.mark.skipif(UPDATES, reason="it is being written")
-    def test_the_chinese_page_has_the_same_rows(self) -> None:
-        english = fault_table.lines_of_page().values()
-        chinese = fault_table.lines_of_page(fault_table.CHINESE_PAGE).values()
+    @pytest.mark.parametrize("table", [CAMPAIGNS, ALARMS], ids=lambda table: table.name)
+    def test_the_chinese_page_has_the_same_rows(self, table: Table) -> None:
+        english = table.lines_of_page().values()
+        chinese = table.lines_of_page(CHINESE_PAGE).values()
         assert list(chinese) == [fault_table_zh.translated(line) for line in english]
 
 

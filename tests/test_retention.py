@@ -12,11 +12,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from sqlalchemy import select, update
 
-from airflow_provider_sms import retention
+from airflow_provider_sms import cli, retention
 from airflow_provider_sms.ledger import upkeep
+from airflow_provider_sms.ledger.alarms import Alarm, Alarms
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
-from airflow_provider_sms.ledger.schema import batch_table, campaign_table, recipient_table
+from airflow_provider_sms.ledger.schema import alarm_table, batch_table, campaign_table, recipient_table
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
 from tests.support.fixtures import TaskInstance
 from tests.support.simulator import Simulator
@@ -41,6 +42,23 @@ def age(ledger: Ledger, days: float) -> None:
 def phones(ledger: Ledger) -> int:
     with ledger.reading() as connection:
         return len(connection.execute(select(recipient_table.c.phone)).all())
+
+
+def test_alarms_that_nobody_was_told_of_do_not_go_without_a_word(
+    simulator: Simulator, ledger: Ledger, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alarm = Alarm("disk full", "", "alarm disk full", "【云通信】disk full")
+    Alarms(ledger).take(alarm, ["13800130001", "13800130002"], 1, timedelta(minutes=10))
+    with ledger.writing() as connection:
+        connection.execute(update(alarm_table).values(created_at=ledger.now(connection) - timedelta(days=31)))
+    assert cli.main(["ledger", "purge", "--dry-run"]) == 0
+    assert "1 alarms (held back and told to nobody: 2, by phone)" in capsys.readouterr().out
+    with caplog.at_level(logging.WARNING):
+        retention.keep(ledger, LOG)
+    assert "nobody is known to have been told of: 2, by phone" in caplog.text
+    caplog.clear()
+    retention.keep(ledger, LOG)
+    assert caplog.text == ""
 
 
 @pytest.fixture(autouse=True)

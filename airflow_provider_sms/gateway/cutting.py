@@ -46,8 +46,10 @@ def made_safe(value: object) -> str:
 
     :param value: anything; its `str` counts.
     """
-    line = " ".join(str(value).translate(_OTHER_BRACKETS).split())
-    return texts.without_emoji("".join(map(_visible, line)), REPLACED)
+    line = " ".join("".join(map(_visible, str(value).translate(_OTHER_BRACKETS))).split())
+    shown = texts.without_emoji(line, REPLACED)
+    # Not before: what joins emoji to one is invisible, too.
+    return "".join(each for each in shown if unicodedata.category(each) != "Cf")
 
 
 def made_sendable(content: str) -> str:

@@ -1,7 +1,7 @@
 """Alarms in the ledger: each once, so many a phone and window, the rest counted. Knows no wire and no Airflow.
 
 Of all who ask at once, as many get a place as there are: whoever decides about a phone holds its row in
-`sms_alarm_gate`. A text itself is a campaign; what became of it is asked of that campaign's batches.
+`sms_alarm_gate`. A text itself is a campaign; what became of it `alarm_ends` asks of that campaign's batches.
 """
 
 from __future__ import annotations
@@ -12,33 +12,24 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, exists, func, insert, select, update
+from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
-from airflow_provider_sms.gateway.errors import PhoneFormatError
-from airflow_provider_sms.ledger.database import Ledger, naive
+from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
-from airflow_provider_sms.ledger.keys import CampaignKey, text_hash
+from airflow_provider_sms.ledger.keys import text_hash
 from airflow_provider_sms.ledger.schema import (
     AlarmKind,
     AlarmState,
-    BatchState,
     alarm_gate_table,
     alarm_phone_table,
     alarm_table,
-    batch_table,
-    campaign_table,
-    recipient_table,
 )
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _AT_ONCE = 500
-HELD_BACK = "HeldBack"
-"""Why a batch has ended that belongs to an alarm which its phones' next text counts."""
-
-_GONE_OUT = (BatchState.ACCEPTED, BatchState.IN_DOUBT, BatchState.SENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +109,7 @@ class Alarms:
     def _take(self, alarm: Alarm, ordered: Sequence[str], limit: int, window: timedelta) -> Taken:
         with self._ledger.writing() as connection:
             # First of all: MySQL's inserts of one key lock each other out if the first of them is taken back.
-            if _pass_gates(connection, ordered) < len(ordered):
+            if pass_gates(connection, ordered) < len(ordered):
                 raise _NoGateError
             alarm_id = self._enter(connection, alarm, AlarmKind.ALARM)
             if alarm_id is None:
@@ -175,63 +166,12 @@ class Alarms:
             before = self._ledger.now(connection) - older_than
             return self._unfinished(connection, and_(table.c.namespace == namespace, table.c.created_at < before))
 
-    def settle(self, share: Share, key: CampaignKey) -> int:
-        """Write down what became of a text, by its campaign: what did not go out is held back again.
-
-        Whatever is still planned of the campaign ends here, so that nobody sends it late.
-
-        :returns: how many phones were not texted.
-        """
-        table = alarm_phone_table
-        with self._ledger.writing() as connection:
-            unsent = _unsent(self._ledger, connection, key, share.phones)
-            bad = {phone for phone, refusal in unsent.items() if refusal == PhoneFormatError.__name__}
-            mine = and_(table.c.alarm_id == share.alarm_id, table.c.state == AlarmState.TAKEN)
-            for state, phones in (
-                (AlarmState.SENT, [phone for phone in share.phones if phone not in unsent]),
-                (AlarmState.REFUSED, [phone for phone in share.phones if phone in bad]),
-            ):
-                for some in _in_parts(phones):
-                    connection.execute(update(table).where(mine, table.c.phone.in_(some)).values(state=state))
-            self._give_back(connection, share.alarm_id, [each for each in share.phones if each in unsent.keys() - bad])
-        return len(unsent)
-
-    def note_sent(self, share: Share) -> None:
-        """Write down that a text was sent otherwise."""
-        table = alarm_phone_table
-        with self._ledger.writing() as connection:
-            for some in _in_parts(share.phones):
-                mine = and_(table.c.alarm_id == share.alarm_id, table.c.phone.in_(some))
-                connection.execute(
-                    update(table).where(mine, table.c.state == AlarmState.TAKEN).values(state=AlarmState.SENT)
-                )
-
-    def give_back(self, share: Share) -> None:
-        """Hold back again what a text would have told: nothing of it was sent."""
-        with self._ledger.writing() as connection:
-            self._give_back(connection, share.alarm_id, share.phones)
-
-    def _give_back(self, connection: Connection, alarm_id: int, phones: Sequence[str]) -> None:
-        table = alarm_phone_table
-        kind = connection.execute(select(alarm_table.c.kind).where(alarm_table.c.id == alarm_id)).scalar()
-        for some in _in_parts(phones):
-            mine = and_(table.c.alarm_id == alarm_id, table.c.phone.in_(some), table.c.state == AlarmState.TAKEN)
-            back = connection.execute(select(table.c.phone).where(mine)).scalars().all()
-            if not back:
-                continue
-            told = and_(table.c.told_in == alarm_id, table.c.phone.in_(back), table.c.state == AlarmState.TOLD)
-            connection.execute(update(table).where(told).values(state=AlarmState.HELD, told_in=None))
-            if kind == AlarmKind.FLUSH:
-                connection.execute(delete(table).where(mine))
-            else:
-                connection.execute(update(table).where(mine).values(state=AlarmState.HELD, slot_at=None, others=0))
-
     def _make_gates(self, phones: Sequence[str]) -> None:
         """Before the transaction that holds them: two that make the same ones inside of it may lock each other out."""
         table = alarm_gate_table
         missing = set(phones)
         with self._ledger.reading() as connection:
-            for some in _in_parts(phones):
+            for some in in_parts(phones):
                 missing.difference_update(
                     connection.execute(select(table.c.phone).where(table.c.phone.in_(some))).scalars()
                 )
@@ -261,7 +201,7 @@ class Alarms:
     def _with_a_place(self, connection: Connection, phones: Sequence[str], limit: int, since: datetime) -> list[str]:
         table = alarm_phone_table
         taken: dict[str, int] = {}
-        for some in _in_parts(phones):
+        for some in in_parts(phones):
             query = select(table.c.phone, func.count()).where(table.c.phone.in_(some), table.c.slot_at > since)
             taken.update({row[0]: row[1] for row in connection.execute(query.group_by(table.c.phone))})
         return [phone for phone in phones if taken.get(phone, 0) < limit]
@@ -280,7 +220,7 @@ class Alarms:
         table = alarm_phone_table
         shares: list[Share] = []
         with self._ledger.writing() as connection:
-            _pass_gates(connection, phones)
+            pass_gates(connection, phones)
             query = (
                 select(table.c.phone, func.count(), func.max(table.c.alarm_id))
                 .where(table.c.state == AlarmState.HELD, table.c.namespace == namespace, table.c.phone.in_(phones))
@@ -309,51 +249,19 @@ class _NoGateError(Exception):
     """A phone has no gate yet."""
 
 
-def purge(ledger: Ledger, before: datetime) -> int:
-    """Remove the texts and phones of old alarms; their keys stay, so that none of them goes out again.
-
-    :param before: aware.
-    :returns: how many alarms.
-    """
-    table, gate = alarm_phone_table, alarm_gate_table
-    removed = 0
-    while True:
-        with ledger.writing() as connection:
-            query = select(alarm_table.c.id).where(is_old(before)).order_by(alarm_table.c.id).limit(_AT_ONCE)
-            ids = list(connection.execute(query).scalars())
-            if not ids:
-                # None of them is held now: who takes it makes it first, in a transaction of its own.
-                is_used = exists().where(table.c.phone == gate.c.phone)
-                connection.execute(delete(gate).where(~is_used))
-                return removed
-            connection.execute(delete(table).where(table.c.alarm_id.in_(ids)))
-            connection.execute(update(alarm_table).where(alarm_table.c.id.in_(ids)).values(content=None))
-        removed += len(ids)
-
-
-def count_old(connection: Connection, before: datetime) -> int:
-    """Count what `purge` would remove."""
-    return int(connection.execute(select(func.count()).select_from(alarm_table).where(is_old(before))).scalar_one())
-
-
-def is_old(before: datetime) -> Any:
-    """Handed in before that time, and not purged yet."""
-    return and_(alarm_table.c.created_at < naive(before), alarm_table.c.content.is_not(None))
-
-
 def _row(alarm_id: int, phone: str, namespace: str, slot_at: datetime | None, others: int) -> dict[str, Any]:
     state = AlarmState.HELD if slot_at is None else AlarmState.TAKEN
     names = ("alarm_id", "phone", "namespace", "state", "slot_at", "others", "told_in")
     return dict(zip(names, (alarm_id, phone, namespace, state.value, slot_at, others, None), strict=True))
 
 
-def _pass_gates(connection: Connection, phones: Sequence[str]) -> int:
+def pass_gates(connection: Connection, phones: Sequence[str]) -> int:
     """Hold the phones' gates until the end of the transaction, in one order everywhere.
 
     :returns: how many there are.
     """
     table, held = alarm_gate_table, 0
-    for some in _in_parts(phones):
+    for some in in_parts(phones):
         query = select(table.c.phone).where(table.c.phone.in_(some)).order_by(table.c.phone)
         held += len(connection.execute(query.with_for_update()).all())
     return held
@@ -366,7 +274,7 @@ def _told(connection: Connection, alarm_id: int, namespace: str, phones: Sequenc
     """
     table = alarm_phone_table
     counts: dict[str, int] = {}
-    for some in _in_parts(phones):
+    for some in in_parts(phones):
         held = and_(table.c.state == AlarmState.HELD, table.c.namespace == namespace, table.c.phone.in_(some))
         query = select(table.c.phone, func.count()).where(held).group_by(table.c.phone)
         found = {row[0]: row[1] for row in connection.execute(query)}
@@ -374,30 +282,6 @@ def _told(connection: Connection, alarm_id: int, namespace: str, phones: Sequenc
             connection.execute(update(table).where(held).values(state=AlarmState.TOLD, told_in=alarm_id))
         counts.update(found)
     return counts
-
-
-def _unsent(ledger: Ledger, connection: Connection, key: CampaignKey, phones: Sequence[str]) -> dict[str, str | None]:
-    """Which phones a campaign has not texted, and why; none of them is texted by it any more."""
-    campaign, batch, people = campaign_table, batch_table, recipient_table
-    campaign_id = connection.execute(select(campaign.c.id).where(campaign.c.key_hash == key.hash)).scalar()
-    of_it = batch.c.campaign_id == campaign_id
-    # Locks them, so that no claim comes in between.
-    if not connection.execute(select(batch.c.id).where(of_it).with_for_update()).all():
-        return dict.fromkeys(phones)
-    query = select(people.c.phone, batch.c.refusal).where(
-        of_it,
-        people.c.campaign_id == campaign_id,
-        people.c.position.between(batch.c.first_position, batch.c.last_position),
-        people.c.reason.is_(None),
-        batch.c.state.not_in(_GONE_OUT),
-    )
-    unsent = {row.phone: row.refusal for row in connection.execute(query)}
-    connection.execute(
-        update(batch)
-        .where(of_it, batch.c.state.not_in(_GONE_OUT), func.coalesce(batch.c.refusal, "") != PhoneFormatError.__name__)
-        .values(state=BatchState.EXPIRED, settled_at=ledger.clock, refusal=HELD_BACK)
-    )
-    return unsent
 
 
 def _shares(rows: Iterable[tuple[Any, ...]]) -> tuple[Share, ...]:
@@ -422,5 +306,5 @@ def _inserting(ledger: Ledger, table: Any) -> Any:
             return postgresql_insert(table).on_conflict_do_nothing()
 
 
-def _in_parts(phones: Sequence[str]) -> Iterable[Sequence[str]]:
+def in_parts(phones: Sequence[str]) -> Iterable[Sequence[str]]:
     return (phones[start : start + _AT_ONCE] for start in range(0, len(phones), _AT_ONCE))

@@ -75,7 +75,7 @@ class CampaignKey:
 
 def text_hash(content: str) -> str:
     """Tell texts apart where the text itself has been removed."""
-    return hashlib.sha256(content.encode()).hexdigest()
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _hash(*parts: object) -> str:

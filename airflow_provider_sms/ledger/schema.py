@@ -73,6 +73,8 @@ class AlarmState(StrEnum):
     TOLD = "told"
     # The platform does not take the phone for one.
     REFUSED = "refused"
+    # Old, and nobody is known to have been told: how many (`others`) is kept, and no phone.
+    UNTOLD = "untold"
 
 
 class AlarmKind(StrEnum):

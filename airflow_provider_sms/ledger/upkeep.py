@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 
-from airflow_provider_sms.ledger import alarms, frequency
+from airflow_provider_sms.ledger import alarm_upkeep, frequency
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.ownership import UNOWNED, hold
@@ -145,6 +145,7 @@ class Removed:
     :param drafts: half plans that were given up.
     :param kept: campaigns that are as old, and still being sent.
     :param alarms: those that lose their text and their phones.
+    :param untold: of them, those that nobody is known to have been told of; one counts for each of its phones.
     """
 
     campaigns: int = 0
@@ -154,6 +155,7 @@ class Removed:
     drafts: int = 0
     kept: int = 0
     alarms: int = 0
+    untold: int = 0
 
 
 def is_due(ledger: Ledger, before: datetime) -> bool:
@@ -162,7 +164,7 @@ def is_due(ledger: Ledger, before: datetime) -> bool:
     :param before: aware.
     """
     with ledger.reading() as connection:
-        return bool(_ended(ledger, connection, before) or alarms.count_old(connection, before))
+        return bool(_ended(ledger, connection, before) or alarm_upkeep.count_old(connection, before).alarms)
 
 
 def count_purgeable(ledger: Ledger, before: datetime) -> Removed:
@@ -181,7 +183,8 @@ def count_purgeable(ledger: Ledger, before: datetime) -> Removed:
             query = select(func.count()).where(table.c.received_at < naive(before))
             setattr(found, _FIELDS[table.name], connection.execute(query).scalar_one())
         found.drafts = connection.execute(select(func.count()).where(_is_abandoned(ledger))).scalar_one()
-        found.alarms = alarms.count_old(connection, before)
+        old = alarm_upkeep.count_old(connection, before)
+        found.alarms, found.untold = old.alarms, old.untold
     return found
 
 
@@ -232,7 +235,8 @@ def purge(
                 setattr(removed, _FIELDS[table.name], getattr(removed, _FIELDS[table.name]) + count)
                 progress()
         _remove_claims(ledger)
-        removed.alarms = alarms.purge(ledger, before)
+        old = alarm_upkeep.purge(ledger, before)
+        removed.alarms, removed.untold = old.alarms, old.untold
         with ledger.writing() as connection:
             connection.execute(delete(quarantine_table).where(quarantine_table.c.received_at < naive(before)))
     return removed

@@ -1,6 +1,7 @@
 """What has happened, read from a callback's context. Knows contexts; what an alarm says of it is `alarm_texts`.
 
-Airflow calls back with a task instance, with a run and a reason, or, for a deadline, with a run alone, as JSON.
+Airflow calls back with a task instance, with a run and a reason, or, for a deadline, with a run alone, as JSON;
+Airflow 2 also with the SLAs that a DAG has missed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def read(context: Any, event: str | None = None) -> Event:
     ti = context.get("ti") or context.get("task_instance")
     if context.get("deadline") is not None:
         return _of_deadline(context, event)
+    if context.get("slas") is not None:
+        return _of_slas(context, event)
     if ti is not None and context.get("reason") is None:
         return _of_task(ti, context, event)
     return _of_run(context, ti, event)
@@ -77,15 +80,27 @@ def _of_run(context: Any, ti: Any, event: str | None) -> Event:
 def _of_deadline(context: Any, event: str | None) -> Event:
     run, deadline = context.get("dag_run"), context["deadline"]
     dag_id, run_id = _of(run, "dag_id"), _first(_of(run, "dag_run_id"), _of(run, "run_id"))
+    number = _of(deadline, "id")
     happened_at = _aware(_of(deadline, "deadline_time")) or times.now()
-    if dag_id is None or run_id is None:
-        return Event(event or LATE, str(dag_id or ""), happened_at=happened_at)
+    has_run = dag_id is not None and run_id is not None
     return Event(
         event or LATE,
-        str(dag_id),
+        str(dag_id or ""),
         happened_at=happened_at,
-        link=_run_link(str(dag_id), str(run_id)),
-        parts=(dag_id, run_id, "deadline", str(_of(deadline, "id"))),
+        link=_run_link(str(dag_id), str(run_id)) if has_run else "",
+        parts=(dag_id, run_id, "deadline", str(number)) if has_run or number is not None else None,
+    )
+
+
+def _of_slas(context: Any, event: str | None) -> Event:
+    missed = sorted((str(_of(sla, "task_id")), str(_of(sla, "execution_date"))) for sla in context["slas"])
+    dag_id = _of(context.get("dag"), "dag_id")
+    tasks = {task_id for task_id, _ in missed}
+    return Event(
+        event or LATE,
+        str(dag_id or ""),
+        tasks.pop() if len(tasks) == 1 else "",
+        parts=(dag_id, "sla", *(f"{task_id} {of_run}" for task_id, of_run in missed)) if missed else None,
     )
 
 

@@ -6,7 +6,7 @@ imported when something has happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from airflow_provider_sms.recipients import PhoneSource
 
 _LANGUAGES = ("zh", "en")
+_DEFAULTS = {
+    "content": "The default text is sent in its place.",
+    "campaign_key": "Without it, DAG, run, task, try and event make it the same alarm.",
+}
 
 
 class SmsNotifier(MaskedFields, BaseNotifier):
@@ -64,7 +68,7 @@ class SmsNotifier(MaskedFields, BaseNotifier):
     """
 
     template_fields: Sequence[str] = ("phones", "content", "sms_conn_id", "campaign_key")
-    shown = {"phones": phones_shown, "content": text_shown}  # noqa: RUF012
+    shown = {"phones": phones_shown, "content": text_shown, "campaign_key": text_shown}  # noqa: RUF012
 
     def __init__(
         self,
@@ -82,7 +86,8 @@ class SmsNotifier(MaskedFields, BaseNotifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.phones = phones
+        # An iterator would be used up by the first call.
+        self.phones = tuple(phones) if isinstance(phones, Iterator) else phones
         self.content = content
         self.event = event
         self.sms_conn_id = sms_conn_id
@@ -117,23 +122,24 @@ class SmsNotifier(MaskedFields, BaseNotifier):
         await sync_to_async(self.__call__, thread_sensitive=False)(self.context)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render the fields for this call, from what the DAG says; a text that fails gives way to the default one."""
+        """Render the fields for this call, from what the DAG says; where text or key fails, the default stands in."""
         for name, value in self._written.items():
             setattr(self, name, value)
         if jinja_env is None and not hasattr(context.get("dag"), "get_template_env"):
             # A deadline comes without its DAG, and `dag.test()` with one that does not know how to render.
             jinja_env = self.get_template_env(dag=None)
-        try:
-            super().render_template_fields(context, jinja_env)
-        except Exception as error:
-            if self.content is None or isinstance(self.content, Masked):
-                raise
-            failure = error
-        else:
-            return
-        self.content = None
-        super().render_template_fields(context, jinja_env)
-        self.log.error("%s. The default text is sent in its place.", failure)
+        while True:
+            try:
+                super().render_template_fields(context, jinja_env)
+            except Exception as error:
+                # They are rendered in this order.
+                failed = next((name for name in self.shown if not _is_rendered(getattr(self, name))), "")
+                if failed not in _DEFAULTS:
+                    raise
+                setattr(self, failed, None)
+                self.log.error("%s. %s", error, _DEFAULTS[failed])
+            else:
+                return
 
     def notify(self, context: Context) -> None:
         """Text them, unless this has been done; whatever goes wrong is logged.
@@ -175,8 +181,9 @@ class SmsNotifier(MaskedFields, BaseNotifier):
 
         template = self._written["content"]
         key = alarm_texts.key(event, phones, None if template is None else str(template))
-        if self.campaign_key:
-            key, name = f"key {self.campaign_key}", alarm_texts.named(str(self.campaign_key))
+        own_key = str(unwrapped(self.campaign_key) or "")
+        if own_key:
+            key, name = f"key {own_key}", alarm_texts.named(own_key)
         elif key is not None:
             name = f"alarm {event.place} {key[:16]}"
         else:
@@ -239,6 +246,10 @@ class SmsNotifier(MaskedFields, BaseNotifier):
 
 
 send_sms_notification = SmsNotifier
+
+
+def _is_rendered(field: object) -> bool:
+    return field is None or isinstance(field, Masked)
 
 
 def _window(window: object) -> timedelta:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import runpy
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 from airflow.utils.session import create_session
 
 from airflow_provider_sms import alarm_sending
 from airflow_provider_sms.notifications.sms import SmsNotifier
 from airflow_provider_sms.operators.sms import SmsAlarmFlushOperator
 from tests.dags.test_approvals import has_hitl
-from tests.support.airflow import EXAMPLES, put_dag, run_dag, states, write_dag, xcom
+from tests.support.airflow import EXAMPLES, airflow_home, put_dag, run_dag, states, write_dag, xcom
 from tests.support.fixtures import SetConnection
 from tests.support.simulator import Simulator
 
@@ -72,6 +75,24 @@ with DAG(
     def succeeds(): ...
 
     succeeds()
+"""
+
+KILLED = """
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_sms.notifications.sms import SmsNotifier
+
+
+def tell(number):
+    return SmsNotifier(phones=f"1380013{number:04d}", sms_conn_id="sms_simulator")
+
+
+with DAG("alarms_when_killed", schedule=None, on_failure_callback=tell(90)) as dag:
+
+    @task(on_retry_callback=tell(1), on_failure_callback=tell(2))
+    def dies(): ...
+
+    dies()
 """
 
 pytestmark = pytest.mark.usefixtures("sms_simulator")
@@ -154,6 +175,68 @@ def has(module: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+@pytest.mark.skipif(not has("airflow.models.slamiss"), reason="this Airflow has no SLAs")
+def test_slas_that_were_missed(simulator: Simulator) -> None:
+    slamiss = importlib.import_module("airflow.models.slamiss")
+    tell, dag = SmsNotifier(phones="13800130096", sms_conn_id="sms_simulator"), DAG("etl", schedule=None)
+    for day in (1, 1, 2):
+        sla = slamiss.SlaMiss(task_id="load", dag_id="etl", execution_date=datetime(2030, 1, day, tzinfo=UTC))
+        # As Airflow 2's DAG processor calls it.
+        tell(dag, "load on …", "", [sla], [])
+    assert said(simulator) == {96: ["【云通信】逾期:etl.load"] * 2}
+
+
+@pytest.fixture
+def failed_run() -> Any:
+    """A run of which nobody has been told yet."""
+    return run_dag(write_dag("alarms_when_killed.py", KILLED))
+
+
+def called_back(request: str, **fields: Any) -> None:
+    """What Airflow 3's scheduler asks of its DAG processor, which then calls back."""
+    import structlog
+    from airflow.callbacks import callback_requests
+    from airflow.dag_processing import processor
+
+    dag = runpy.run_path(str(airflow_home() / "dags" / "alarms_when_killed.py"))["dag"]
+    file = {"filepath": "alarms_when_killed.py", "bundle_name": "dags", "bundle_version": None}
+    asked = getattr(callback_requests, request)(**file, **fields)
+    # As it comes out of the scheduler's database.
+    asked = type(asked).from_json(asked.to_json())
+    step = {"TaskCallbackRequest": "_execute_task_callbacks", "DagCallbackRequest": "_execute_dag_callbacks"}[request]
+    getattr(processor, step)(SimpleNamespace(dags={dag.dag_id: dag}), asked, structlog.get_logger())
+
+
+@pytest.mark.skipif(not has("airflow.api_fastapi.execution_api"), reason="this Airflow calls back otherwise")
+def test_the_dag_processor_calls_back_for_what_was_killed(simulator: Simulator, failed_run: Any) -> None:
+    from airflow.api_fastapi.execution_api.datamodels import taskinstance
+    from airflow.callbacks.callback_requests import DagRunContext
+
+    with create_session() as session:
+        run = session.merge(failed_run)
+        (ti,) = run.get_task_instances(session=session)
+        of_run = {"dag_id": run.dag_id, "run_id": run.run_id, "is_failure_callback": True, "msg": "task_failure"}
+        server = {
+            "dag_run": taskinstance.DagRun.model_validate(run, from_attributes=True),
+            "variables": [],
+            "connections": [],
+            "xcom_keys_to_clear": [],
+        }
+        # A callback is known to come twice.
+        for _ in range(2):
+            for kind, tries in (("up_for_retry", 1), ("failed", 0)):
+                context = taskinstance.TIRunContext(max_tries=tries, **server)
+                called_back("TaskCallbackRequest", ti=ti, task_callback_type=kind, context_from_server=context)
+            # With the last of its tasks, and without any.
+            for of_server in (DagRunContext(dag_run=run, last_ti=ti), None):
+                called_back("DagCallbackRequest", **of_run, context_from_server=of_server)
+    assert said(simulator) == {
+        1: ["【云通信】将重试:alarms_when_killed.dies 第1次"],
+        2: ["【云通信】失败:alarms_when_killed.dies 第1次"],
+        90: ["【云通信】失败:alarms_when_killed"],
+    }
 
 
 PATH = "airflow_provider_sms.notifications.sms.SmsNotifier"

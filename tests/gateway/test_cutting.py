@@ -36,7 +36,7 @@ def test_a_text_is_cut_between_characters(text: str, most: int, cut: str) -> Non
         ("dag【其它】", "dag〔其它〕"),
         (f"a{FAMILY}b", "a□b"),
         ("☎️ 1️⃣", "□ □"),
-        ("two\nlines\tand\x00NUL\ud800", "two lines and NUL "),
+        ("two\nlines\tand\x00NUL\ud800", "two lines and NUL"),
         (f"{RARE}田", f"{RARE}田"),
         (7, "7"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from sqlalchemy import select, update
 
 from airflow_provider_sms.gateway import times
+from airflow_provider_sms.ledger import alarms as alarms_module
 from airflow_provider_sms.ledger import upkeep
+from airflow_provider_sms.ledger.alarm_ends import AlarmEnds
 from airflow_provider_sms.ledger.alarms import Alarm, Alarms, Share, Taken
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
@@ -31,6 +34,11 @@ def alarms(ledger: Ledger) -> Alarms:
     return Alarms(ledger)
 
 
+@pytest.fixture
+def ends(ledger: Ledger) -> AlarmEnds:
+    return AlarmEnds(ledger)
+
+
 def take(alarms: Alarms, key: str, *phones: str, limit: int = 2, namespace: str = "") -> Taken:
     return alarms.take(Alarm(key, namespace, f"alarm {key}", f"【云通信】{key}"), phones or (A,), limit, WINDOW)
 
@@ -39,9 +47,12 @@ def told(shares: tuple[Share, ...]) -> list[tuple[int, tuple[str, ...]]]:
     return [(share.others, share.phones) for share in shares]
 
 
-def send(alarms: Alarms, *shares: Share) -> None:
+NOWHERE = CampaignKey("", campaign_key="nowhere")
+
+
+def send(ends: AlarmEnds, *shares: Share) -> None:
     for share in shares:
-        alarms.note_sent(share)
+        ends.note_posted(share, NOWHERE, ())
 
 
 def age(ledger: Ledger, by: timedelta) -> None:
@@ -65,30 +76,32 @@ def test_so_many_a_phone_and_window(alarms: Alarms, ledger: Ledger) -> None:
     assert told(take(alarms, "6", A, B).shares) == [(0, (A,)), (1, (B,))]
 
 
-def test_an_alarm_that_comes_again_carries_on_with_what_is_not_settled(alarms: Alarms) -> None:
+def test_an_alarm_that_comes_again_carries_on_with_what_is_not_settled(alarms: Alarms, ends: AlarmEnds) -> None:
     (share,) = take(alarms, "1", A, B).shares
     again = take(alarms, "1", A, B)
     assert (again.is_new, again.shares) == (False, (share,))
-    send(alarms, share)
+    send(ends, share)
     assert take(alarms, "1", A, B) == Taken(False, ())
     assert take(alarms, "1", A, namespace="other").is_new
 
 
-def test_what_did_not_go_out_is_held_back_with_what_it_would_have_told(alarms: Alarms, ledger: Ledger) -> None:
-    send(alarms, *take(alarms, "1", limit=1).shares)
+def test_what_did_not_go_out_is_held_back_with_what_it_would_have_told(
+    alarms: Alarms, ends: AlarmEnds, ledger: Ledger
+) -> None:
+    send(ends, *take(alarms, "1", limit=1).shares)
     assert take(alarms, "2", limit=1).held == 1
     age(ledger, WINDOW)
     (share,) = take(alarms, "3", limit=1).shares
     assert share.others == 1
     # No campaign of it was ever planned.
-    assert alarms.settle(share, CampaignKey("", campaign_key="nowhere")) == 1
+    assert ends.settle(share, NOWHERE) == 1
     # And its place is free again.
     assert told(take(alarms, "4", limit=1).shares) == [(2, (A,))]
 
 
-def test_a_flush_tells_of_the_rest_once(alarms: Alarms) -> None:
+def test_a_flush_tells_of_the_rest_once(alarms: Alarms, ends: AlarmEnds) -> None:
     for key in ("1", "2", "3"):
-        send(alarms, *take(alarms, key, A, B, limit=1).shares)
+        send(ends, *take(alarms, key, A, B, limit=1).shares)
     take(alarms, "4", B, limit=1)
     take(alarms, "5", A, limit=1, namespace="other")
     shares = alarms.flush("", "held back")
@@ -96,7 +109,7 @@ def test_a_flush_tells_of_the_rest_once(alarms: Alarms) -> None:
     assert {share.content for share in shares} == {"【云通信】3", "【云通信】4"}
     assert alarms.flush("", "held back") == ()
     # One that was not sent is held back again, and does not count itself.
-    alarms.give_back(shares[0])
+    ends.give_back(shares[0])
     (again,) = alarms.flush("", "held back")
     assert (again.others, again.phones) == (shares[0].others, shares[0].phones)
     assert again.alarm_id != shares[0].alarm_id
@@ -137,6 +150,33 @@ def test_of_many_at_once_as_many_get_a_place_as_there_are(alarms: Alarms) -> Non
     assert sorted(pair for shares in flushed for pair in told(shares)) == [(6, (A,)), (10, (B,))]
 
 
+@pytest.mark.parametrize("how", ["settle", "give_back", "note_posted"])
+def test_what_is_held_back_while_a_text_counts_is_in_this_text_or_in_the_next(
+    alarms: Alarms, ends: AlarmEnds, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (share,) = take(alarms, "1", limit=1).shares
+    take(alarms, "2", limit=1)
+    back = {
+        "settle": lambda: ends.settle(share, NOWHERE),
+        "give_back": lambda: ends.give_back(share),
+        "note_posted": lambda: ends.note_posted(share, NOWHERE, share.phones),
+    }[how]
+    thread = threading.Thread(target=back)
+
+    def update_later(table: Any) -> Any:
+        # The others are counted, and not marked as told yet.
+        if thread.ident is None:
+            thread.start()
+            thread.join(0.5)
+        return update(table)
+
+    monkeypatch.setattr(alarms_module, "update", update_later)
+    (counted,) = take(alarms, "3", limit=2).shares
+    thread.join(30)
+    assert not thread.is_alive()
+    assert (counted.others, alarms.held("")) == (1, {A: 1})
+
+
 def test_one_alarm_many_times_at_once_is_one(alarms: Alarms) -> None:
     taken = at_once(6, lambda number: take(alarms, "1", A, B))
     assert [each.is_new for each in taken].count(True) == 1
@@ -149,15 +189,35 @@ def test_texts_and_phones_are_kept_no_longer_and_no_alarm_goes_out_again(alarms:
     take(alarms, "3", B)
     before = times.now() - timedelta(days=20)
     assert upkeep.is_due(ledger, before)
-    assert upkeep.count_purgeable(ledger, before).alarms == 2
-    assert upkeep.purge(ledger, before, lambda so_far: None).alarms == 2
+    found = upkeep.count_purgeable(ledger, before)
+    # The first one's process ended without a word.
+    assert (found.alarms, found.untold) == (2, 2 + 1)
+    removed = upkeep.purge(ledger, before, lambda so_far: None)
+    assert (removed.alarms, removed.untold) == (2, 3)
     assert not upkeep.is_due(ledger, before)
     with ledger.reading() as connection:
         assert connection.execute(select(alarm_table.c.content).order_by(alarm_table.c.id)).scalars().all() == [
             *(None, None),
             "【云通信】3",
         ]
-        for table in (alarm_phone_table, alarm_gate_table):
-            assert connection.execute(select(table.c.phone)).scalars().all() == [B]
+        assert connection.execute(select(alarm_gate_table.c.phone)).scalars().all() == [B]
+        table = alarm_phone_table
+        rows = connection.execute(select(table.c.phone, table.c.state, table.c.others).order_by(table.c.alarm_id)).all()
+    # How many were told nothing is known, and not who.
+    assert [tuple(row) for row in rows] == [("", "untold", 2), ("", "untold", 1), (B, "taken", 0)]
+    assert upkeep.purge(ledger, before, lambda so_far: None).untold == 0
     assert take(alarms, "1", A, B) == Taken(False, ())
     assert alarms.flush("", "held back") == ()
+
+
+def test_of_what_a_text_told_or_was_to_tell_each_is_counted_once(
+    alarms: Alarms, ends: AlarmEnds, ledger: Ledger
+) -> None:
+    for key in ("1", "2", "3"):
+        send(ends, *take(alarms, key, A, B, limit=1).shares)
+    # The flush was killed before it had told A; B was told.
+    shares = alarms.flush("", "held back")
+    assert told(shares) == [(2, (A, B))]
+    send(ends, replace(shares[0], phones=(B,)))
+    age(ledger, timedelta(days=30))
+    assert upkeep.purge(ledger, times.now() - timedelta(days=20), lambda so_far: None).untold == 2

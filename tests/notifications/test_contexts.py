@@ -99,6 +99,23 @@ def test_a_deadline() -> None:
     assert read({"dag_run": {"dag_id": "etl", "dag_run_id": "run"}, "deadline": deadline}).happened_at == ENDED
 
 
+def test_a_deadline_without_a_run_is_told_from_others_by_its_id() -> None:
+    found = [read({"dag_run": None, "deadline": {"id": number}}) for number in ("0197", "0197", "0198")]
+    assert found[0].parts == found[1].parts != found[2].parts
+    assert (found[0].kind, found[0].link) == ("deadline", "")
+
+
+def test_slas_that_an_older_airflow_s_dag_has_missed() -> None:
+    dag = SimpleNamespace(dag_id="etl")
+    load, store = (SimpleNamespace(task_id=task_id, execution_date=ENDED) for task_id in ("load", "store"))
+    event = read({"dag": dag, "slas": [load]})
+    assert (event.kind, event.dag_id, event.task_id) == ("deadline", "etl", "load")
+    both = read({"dag": dag, "slas": [store, load]})
+    assert (both.dag_id, both.task_id) == ("etl", "")
+    assert both.parts == read({"dag": dag, "slas": [load, store]}).parts != event.parts
+    assert read({"dag": dag, "slas": []}).parts is None
+
+
 def test_a_context_that_says_nothing() -> None:
     assert read({}).parts is None
     assert read({"dag_run": {}, "deadline": {}}).parts is None

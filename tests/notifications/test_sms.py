@@ -150,6 +150,83 @@ def test_a_key_that_a_campaign_has_leaves_that_campaign_alone(simulator: Simulat
     assert [batch["phones"] for batch in texts(simulator)] == [PHONES, others]
 
 
+@pytest.mark.parametrize("content", [TEXT, "{{ 1 / 0 }}", None])
+def test_a_key_whose_template_fails_gives_way_to_what_else_makes_it_the_same(
+    simulator: Simulator, connection: SetConnection, logged: Callable[[], str], content: str | None
+) -> None:
+    connection(extra={"signature": "云通信"})
+    one = notifier(content=content, campaign_key="{{ 13800130001 / 0 }}")
+    for number in (1, 1, 2):
+        one(happened(try_number=number))
+    assert len(texts(simulator)) == 2
+    said = logged()
+    assert "campaign_key: the template fails: ZeroDivisionError" in said
+    assert "13800130001" not in said
+
+
+def test_a_key_with_half_a_character_is_one_all_the_same(simulator: Simulator, logged: Callable[[], str]) -> None:
+    for number in range(2):
+        notifier(campaign_key="disk {{ half }}")(happened(half="\ud83d", try_number=number))
+    assert len(texts(simulator)) == 1
+    assert "De-duplication was off" not in logged()
+
+
+def test_phones_that_can_be_read_once_are_there_for_each_call(simulator: Simulator) -> None:
+    one = notifier(phones=iter(PHONES))
+    for number in (1, 2):
+        one(happened(try_number=number))
+    assert [batch["phones"] for batch in texts(simulator)] == [PHONES, PHONES]
+
+
+@pytest.mark.parametrize("nothing", ["{{ '' }}", "【云通信】{{ '' }}", "{{ none_there }}"])
+def test_a_text_of_which_nothing_is_left_gives_way_to_the_default_one(
+    simulator: Simulator, connection: SetConnection, nothing: str
+) -> None:
+    connection(extra={"signature": "云通信"})
+    for _ in range(2):
+        notifier(content=nothing)(happened())
+    (batch,) = texts(simulator)
+    assert batch["content"].startswith("【云通信】失败:dag.send 第1次 ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"sms_conn_id": "sms_nowhere"},
+            "create it in Airflow (Admin, Connections, type SMS), or set AIRFLOW_",
+        ),
+        ({"phones": ""}, "hand in at least one mobile"),
+        ({"phones": []}, "hand in at least one mobile"),
+        ({"phones": "{{ none }}"}, "Write eleven digits"),
+        ({"content": "no signature"}, "or set `signature` in the connection's extras"),
+    ],
+)
+def test_it_says_in_a_line_what_to_do(
+    simulator: Simulator, logged: Callable[[], str], changes: dict[str, Any], said: str
+) -> None:
+    notifier(**changes)(happened())
+    lines = [line for line in logged().splitlines() if "The alarm was not sent" in line]
+    assert lines
+    assert all(said in line for line in lines)
+    assert texts(simulator) == []
+
+
+def test_ids_of_any_length_and_script_fit(simulator: Simulator, connection: SetConnection) -> None:
+    connection(extra={"signature": "云通信"})
+    context = happened()
+    context["ti"].dag_id, context["ti"].task_id = "数据\u202e🔥\x00\ud800" * 30, "t\n\t【x】" * 40
+    context["ti"].run_id, context["ti"].log_url = "r 🔥/%\ud800", "https://airflow.example/" + "x" * 600
+    for _ in range(2):
+        notifier(content=None)(context)
+    (batch,) = texts(simulator)
+    content = batch["content"]
+    assert content.startswith("【云通信】失败:数据□ 数据□")
+    assert ".t 〔x〕t 〔x〕" in content
+    assert "http" not in content
+    assert len(content) <= 70
+
+
 def test_nothing_shows_a_phone(logged: Callable[[], str], simulator: Simulator) -> None:
     one = notifier()
     one(happened())

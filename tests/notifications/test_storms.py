@@ -8,18 +8,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from airflow_provider_sms import alarm_campaigns, alarm_ledger, alarm_sending, sending
+from airflow_provider_sms import alarm_campaigns, alarm_ledger, alarm_sending, cli, sending
+from airflow_provider_sms.alarm_memory import MEMORY
 from airflow_provider_sms.gateway import texts
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.ledger import versions
-from airflow_provider_sms.ledger.alarms import Alarms
+from airflow_provider_sms.ledger.alarm_ends import AlarmEnds
 from airflow_provider_sms.ledger.database import Ledger, read_url
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
+from airflow_provider_sms.ledger.outbox import Outbox
+from airflow_provider_sms.ledger.schema import alarm_table
 from airflow_provider_sms.notifications.sms import SmsNotifier
 from airflow_provider_sms.operators.sms import SmsAlarmFlushOperator
 from tests.support.databases import PostgreSQL
@@ -277,15 +282,69 @@ def test_nor_where_the_ledger_goes_away_and_comes_back(simulator: Simulator, mon
 
 
 def test_a_text_that_the_ledger_did_not_hear_of_is_not_sent_again_by_this_process(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, impatient: None, logged: Callable[[], str]
 ) -> None:
     with monkeypatch.context() as gone:
         gone.setattr(alarm_campaigns, "begin", away)
-        gone.setattr(Alarms, "note_sent", away)
+        gone.setattr(AlarmEnds, "note_posted", away)
         fail(1)
-    assert "may be sent again by a flush" in logged()
+    assert "a flush may send it again" in logged()
     fail(1)
     assert len(simulator.accepted()) == 1
+
+
+def test_the_ledger_is_told_as_soon_as_it_is_back(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ledger: Ledger
+) -> None:
+    note, tries = AlarmEnds.note_posted, 0
+
+    def away_at_first(*arguments: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            away()
+        note(*arguments)
+
+    with monkeypatch.context() as gone:
+        # It goes away with the text planned.
+        gone.setattr(Outbox, "claim", away)
+        gone.setattr(sending.reports, "report_of_what_stands", away)
+        gone.setattr(alarm_campaigns, "SETTLE_LIMIT", 0.0)
+        gone.setattr(AlarmEnds, "note_posted", away_at_first)
+        gone.setattr(alarm_sending.time, "sleep", lambda seconds: None)
+        fail(1, campaign_key="broken")
+    MEMORY.clear()
+    fail(1, campaign_key="broken")
+    happened_earlier(ledger)
+    assert flush()["phones"] == 0
+    assert len(simulator.accepted()) == 1
+    capsys.readouterr()
+    assert cli.main(["status", "alarm broken"]) == 0
+    assert "Sent without the ledger, which was away: 1 batch, 2 phones" in capsys.readouterr().out
+
+
+def happened_earlier(ledger: Ledger) -> None:
+    with ledger.writing() as connection:
+        earlier = ledger.now(connection) - timedelta(hours=1)
+        connection.execute(update(alarm_table).values(created_at=earlier))
+
+
+def test_where_it_is_not_told_the_flush_says_that_this_may_be_a_repeat(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, impatient: None, ledger: Ledger
+) -> None:
+    with monkeypatch.context() as gone:
+        gone.setattr(alarm_campaigns, "begin", away)
+        gone.setattr(AlarmEnds, "note_posted", away)
+        fail(1, content="【云通信】disk full https://airflow.example/log")
+    # It may still be on its way.
+    assert flush()["phones"] == 0
+    happened_earlier(ledger)
+    assert flush()["phones"] == 2
+    assert [batch["content"] for batch in simulator.accepted()] == [
+        "【云通信】disk full https://airflow.example/log",
+        "【云通信】disk full(可能重复) https://airflow.example/log",
+    ]
+    assert flush()["phones"] == 0
 
 
 @pytest.mark.parametrize("url", ["", AWAY], ids=["with the ledger", "without"])

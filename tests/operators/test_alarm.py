@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from sqlalchemy import update
 
 from airflow_provider_sms import alarm_campaigns
+from airflow_provider_sms.ledger.alarm_ends import AlarmEnds
 from airflow_provider_sms.ledger.alarms import Alarm, Alarms
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.schema import alarm_table
@@ -38,11 +39,11 @@ def take(alarms: Alarms, key: str, *phones: str, limit: int = 1) -> Any:
     return alarms.take(alarm, phones, limit, timedelta(minutes=10))
 
 
-def storm(alarms: Alarms, failures: int = 5) -> None:
+def storm(alarms: Alarms, ledger: Ledger, failures: int = 5) -> None:
     """Of so many failures the phones were texted about the first."""
     for number in range(failures):
         for share in take(alarms, str(number), A, B).shares:
-            alarms.note_sent(share)
+            AlarmEnds(ledger).note_posted(share, alarm_campaigns.campaign_key("", share), ())
 
 
 def flush(**changes: Any) -> dict[str, int]:
@@ -53,9 +54,9 @@ def sent(simulator: Simulator) -> list[tuple[list[str], str]]:
     return [(batch["phones"], batch["content"]) for batch in simulator.accepted()]
 
 
-def test_one_text_a_phone(alarms: Alarms, simulator: Simulator) -> None:
+def test_one_text_a_phone(alarms: Alarms, ledger: Ledger, simulator: Simulator) -> None:
     assert flush() == NOTHING
-    storm(alarms)
+    storm(alarms, ledger)
     take(alarms, "more", B)
     assert flush() == {"phones": 2, "alarms": 4 + 5, "failed": 0}
     assert sent(simulator) == [
@@ -68,9 +69,9 @@ def test_one_text_a_phone(alarms: Alarms, simulator: Simulator) -> None:
 
 
 def test_a_dry_run_counts_and_sends_nothing(
-    alarms: Alarms, simulator: Simulator, logged: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    alarms: Alarms, ledger: Ledger, simulator: Simulator, logged: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storm(alarms)
+    storm(alarms, ledger)
     told = {"phones": 2, "alarms": 8, "failed": 0, "dryRun": True}
     assert flush(dry_run=True) == told
     monkeypatch.setenv("AIRFLOW__SMS__DRY_RUN", "True")
@@ -81,8 +82,8 @@ def test_a_dry_run_counts_and_sends_nothing(
     assert flush() == {"phones": 2, "alarms": 8, "failed": 0}
 
 
-def test_in_english(alarms: Alarms, simulator: Simulator) -> None:
-    storm(alarms, 2)
+def test_in_english(alarms: Alarms, ledger: Ledger, simulator: Simulator) -> None:
+    storm(alarms, ledger, 2)
     flush(language="en")
     ((phones, content),) = sent(simulator)
     assert phones == [A, B]
@@ -91,8 +92,8 @@ def test_in_english(alarms: Alarms, simulator: Simulator) -> None:
         flush(language="fr")
 
 
-def test_what_can_not_be_sent_stays_held_back(alarms: Alarms, simulator: Simulator) -> None:
-    storm(alarms)
+def test_what_can_not_be_sent_stays_held_back(alarms: Alarms, ledger: Ledger, simulator: Simulator) -> None:
+    storm(alarms, ledger)
     simulator.settings(locked=True)
     for _ in range(2):
         with pytest.raises(AirflowFailException, match=r"锁定|locked"):
@@ -101,8 +102,10 @@ def test_what_can_not_be_sent_stays_held_back(alarms: Alarms, simulator: Simulat
     assert flush() == {"phones": 2, "alarms": 8, "failed": 0}
 
 
-def test_without_its_connection_nothing_is_taken_to_be_told(alarms: Alarms, simulator: Simulator) -> None:
-    storm(alarms)
+def test_without_its_connection_nothing_is_taken_to_be_told(
+    alarms: Alarms, ledger: Ledger, simulator: Simulator
+) -> None:
+    storm(alarms, ledger)
     for _ in range(2):
         with pytest.raises(Exception, match="sms_gone"):
             flush(sms_conn_id="sms_gone")
@@ -111,9 +114,9 @@ def test_without_its_connection_nothing_is_taken_to_be_told(alarms: Alarms, simu
 
 
 def test_one_bad_phone_keeps_nobody_from_being_told(
-    alarms: Alarms, simulator: Simulator, logged: Callable[[], str]
+    alarms: Alarms, ledger: Ledger, simulator: Simulator, logged: Callable[[], str]
 ) -> None:
-    storm(alarms)
+    storm(alarms, ledger)
     simulator.fault("refuse", on="send", times=None, message="手机号码格式不正确", phone=A)
     flush()
     assert [phones for phones, _ in sent(simulator)] == [[B]]
@@ -123,8 +126,8 @@ def test_one_bad_phone_keeps_nobody_from_being_told(
     assert simulator.requests()["counters"]["send"] == asked
 
 
-def test_what_is_in_doubt_is_not_told_again(alarms: Alarms, simulator: Simulator) -> None:
-    storm(alarms)
+def test_what_is_in_doubt_is_not_told_again(alarms: Alarms, ledger: Ledger, simulator: Simulator) -> None:
+    storm(alarms, ledger)
     simulator.fault("cut_after", on="send")
     with pytest.raises(AirflowFailException, match="resolve"):
         flush()
@@ -152,7 +155,7 @@ def test_what_a_killed_process_has_left_behind_is_sent(
     age(ledger)
     assert flush() == {"phones": 2, "alarms": 2, "failed": 0}
     assert [content.partition(" ")[0] for _, content in sent(simulator)] == [
-        "【云通信】失败:etl.first",
+        "【云通信】失败:etl.first(可能重复)",
         "【云通信】1条告警未单独发送,最近一条:失败:etl.second",
     ]
     assert flush() == NOTHING
@@ -161,7 +164,7 @@ def test_what_a_killed_process_has_left_behind_is_sent(
 def test_a_process_that_was_killed_after_it_had_sent_is_believed(
     alarms: Alarms, ledger: Ledger, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storm(alarms)
+    storm(alarms, ledger)
     with monkeypatch.context() as killed:
         killed.setattr(alarm_campaigns, "_settle", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,6 @@
-"""The fault table: what can go wrong with a request, and the page that says what becomes of it.
+"""The fault tables, of campaigns and of alarms: what can go wrong with a request, and the page that says what then is.
 
-Knows the simulator's faults and the look of the table; who runs a row is `tests/test_fault_table.py`.
+Knows the simulator's faults and the look of the tables; who runs a row is `tests/test_fault_table.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from tests.support.simulator import REPOSITORY, Simulator
 
 PAGE = REPOSITORY / "docs" / "en" / "explanation" / "reliability.md"
 CHINESE_PAGE = REPOSITORY / "docs" / "zh" / "explanation" / "reliability.md"
-BEGIN = "<!-- fault table: written by SMS_UPDATE_DOCS=1 pytest tests/test_fault_table.py -->"
-END = "<!-- end of the fault table -->"
-HEAD = ("fault", "first try", "retry", "clear", "texts per phone (most)")
 
 FIRST_PHONE = "13800130001"
 
@@ -37,6 +34,8 @@ class Fault:
     :param fields: what the simulator is told beside the kind.
     :param switches: the simulator's settings meanwhile; until the clear.
     :param stays: whether it is there until a person does something before the clear; else it hits one request.
+    :param on: which requests it hits: `send` or `balance`.
+    :param guards: what the campaign's operator is told beside its defaults.
     :param connection: where the connection leads instead, made for the simulator at hand.
     :param deadline: seconds that a request may take.
     :param pause: seconds between the two requests, where it takes a moment to arrive.
@@ -47,6 +46,8 @@ class Fault:
     fields: Mapping[str, object] = field(default_factory=dict)
     switches: Mapping[str, object] = field(default_factory=dict)
     stays: bool = False
+    on: str = "send"
+    guards: Mapping[str, Any] = field(default_factory=dict)
     connection: Callable[[Simulator], Mapping[str, Any]] | None = None
     deadline: int = _LONG
     pause: float = 0.0
@@ -59,7 +60,7 @@ class Fault:
         if self.switches:
             simulator.settings(**self.switches)
         if self.kind:
-            simulator.fault(self.kind, on="send", times=None if self.stays else 1, **self.fields)
+            simulator.fault(self.kind, on=self.on, times=None if self.stays else 1, **self.fields)
 
     def end(self, simulator: Simulator, connection: Callable[..., None]) -> None:
         """Put it right, as a person does before clearing the task."""
@@ -72,44 +73,71 @@ class Fault:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one fault, as the table has it."""
+    """What became of one fault, as a table has it: after each of three steps, and in texts."""
 
     fault: str
-    first_try: str
-    retry: str
-    clear: str
+    first: str
+    second: str
+    third: str
     most_texts: int
 
     @property
     def line(self) -> str:
-        return _line(self.fault, self.first_try, self.retry, self.clear, str(self.most_texts))
+        return _line(self.fault, self.first, self.second, self.third, str(self.most_texts))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The whole table in Markdown."""
-    return "\n".join([_line(*HEAD), _line(*("---" for _ in HEAD)), *(row.line for row in rows)])
+@dataclass(frozen=True)
+class Table:
+    """One of the tables on the page.
+
+    :param name: what the page's comments around it call it.
+    """
+
+    name: str
+    head: tuple[str, ...]
+    chinese_head: tuple[str, ...]
+
+    @property
+    def _begin(self) -> str:
+        return f"<!-- {self.name}: written by SMS_UPDATE_DOCS=1 pytest tests/test_fault_table.py -->"
+
+    @property
+    def _end(self) -> str:
+        return f"<!-- end of the {self.name} -->"
+
+    def text(self, rows: Sequence[Row]) -> str:
+        """The whole table in Markdown."""
+        return "\n".join([_line(*self.head), _line(*("---" for _ in self.head)), *(row.line for row in rows)])
+
+    def chinese(self, rows: Sequence[Row]) -> str:
+        """The same in Chinese."""
+        head = [_line(*self.chinese_head), _line(*("---" for _ in self.head))]
+        return "\n".join([*head, *(fault_table_zh.translated(row.line) for row in rows)])
+
+    def lines_of_page(self, page: Path = PAGE) -> dict[str, str]:
+        """Its lines as the page has them, by fault."""
+        text = page.read_text(encoding="utf-8").partition(f"{self._begin}\n")[2]
+        lines = text.partition(f"\n{self._end}")[0].splitlines()
+        return {line.removeprefix("| ").partition(" | ")[0]: line for line in lines[2:]}
+
+    def write_into_pages(self, rows: Sequence[Row]) -> None:
+        """Put it into the pages, in place of the one that is there."""
+        for page, text in ((PAGE, self.text(rows)), (CHINESE_PAGE, self.chinese(rows))):
+            before, begin, rest = page.read_text(encoding="utf-8").partition(f"{self._begin}\n")
+            _, end, after = rest.partition(self._end)
+            if not begin or not end:
+                raise ValueError(f"{page} has no place for it: it needs the lines {self._begin!r} and {self._end!r}")
+            page.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
 
 
-def chinese_table(rows: Sequence[Row]) -> str:
-    """The same in Chinese."""
-    head = [_line(*fault_table_zh.HEAD), _line(*("---" for _ in HEAD))]
-    return "\n".join([*head, *(fault_table_zh.translated(row.line) for row in rows)])
-
-
-def lines_of_page(page: Path = PAGE) -> dict[str, str]:
-    """The table's lines as the page has them, by fault."""
-    lines = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0].splitlines()
-    return {line.removeprefix("| ").partition(" | ")[0]: line for line in lines[2:]}
-
-
-def write_into_pages(rows: Sequence[Row]) -> None:
-    """Put the table into the pages, in place of the one that is there."""
-    for page, text in ((PAGE, table(rows)), (CHINESE_PAGE, chinese_table(rows))):
-        before, begin, rest = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
-        _, end, after = rest.partition(END)
-        if not begin or not end:
-            raise ValueError(f"{page} has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
-        page.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
+CAMPAIGNS = Table(
+    "fault table", ("fault", "first try", "retry", "clear", "texts per phone (most)"), fault_table_zh.CAMPAIGNS_HEAD
+)
+ALARMS = Table(
+    "alarm fault table",
+    ("fault", "callback", "the same again", "flush", "texts per phone (most)"),
+    fault_table_zh.ALARMS_HEAD,
+)
 
 
 def _line(*cells: str) -> str:
@@ -206,10 +234,50 @@ def _accepted_all_the_same() -> Iterator[Fault]:
     yield Fault("The answer is slow, and comes before the deadline", "slow", {"seconds": 0.2})
 
 
+def _guarded() -> Iterator[Fault]:
+    yield Fault(
+        "HTTP 500 to the question for the balance, which `min_balance_after` asks, until it is answered",
+        "status",
+        {"status": 500},
+        stays=True,
+        on="balance",
+        guards={"min_balance_after": 1},
+    )
+
+
 FAULTS: tuple[Fault, ...] = (
     *_out_of_reach(),
     *_no_answer(),
     *_not_the_platform_s_answer(),
     *_refusals(),
     *_accepted_all_the_same(),
+    *_guarded(),
+)
+_OF_ALARMS = (
+    *("Nobody listens at the platform's address", "The proxy is dead"),
+    *(f"The connection is {how}" for how in ("reset before", "reset after", "closed before", "closed after")),
+    *(
+        "The answer comes after the deadline",
+        "HTTP 408",
+        "HTTP 500",
+        "HTTP 502",
+        "HTTP 503",
+        "HTTP 504",
+        "An HTML page",
+    ),
+    *("An empty answer", "Success without a taskId", "未知原因", "HTTP 403", "HTTP 429", "账号或密码错误"),
+    *("您的账户已被锁定", "余额不足", "IP受限", "当日发送量已超出最大发送限制", "相同手机号码一分钟之内只可发送一次"),
+    *(
+        "手机号码格式不正确",
+        "该号码今日发送次数已达上限",
+        "A refusal that",
+        "The platform counts",
+        "The answer is slow",
+    ),
+)
+ALARM_FAULTS = tuple(
+    fault
+    for fault in FAULTS
+    # An alarm is one request.
+    if fault.what.startswith(_OF_ALARMS) and "second request" not in fault.what and not fault.guards
 )

@@ -1,8 +1,9 @@
-"""The fault table in Chinese, made of the English one: row by row, by a list of its words."""
+"""The fault tables in Chinese, made of the English ones: row by row, by a list of its words."""
 
 from __future__ import annotations
 
-HEAD = ("故障", "第一次尝试", "重试", "clear 之后", "单个号码最多收到的条数")
+CAMPAIGNS_HEAD = ("故障", "第一次尝试", "重试", "clear 之后", "单个号码最多收到的条数")
+ALARMS_HEAD = ("故障", "回调", "同一回调再次调用", "flush 之后", "单个号码最多收到的条数")
 
 TAKEN = {"; the request was taken": ";请求已被受理", "; the request was not taken": ";请求未被受理"}
 
@@ -18,6 +19,7 @@ STATES = {
     "refused": "被拒绝",
     "in doubt": "结果不明",
     "not sent": "未发送",
+    "held back": "留下",
 }
 
 FAULTS = {
@@ -52,6 +54,9 @@ FAULTS = {
     "An answer in GBK that says so": "GBK 编码的应答,并声明了编码",
     "An answer in GBK that does not say so": "GBK 编码的应答,没有声明编码",
     "The platform closes a connection that it promised to keep": "平台关闭了承诺保持的连接",
+    "HTTP 500 to the question for the balance, which `min_balance_after` asks, until it is answered": (
+        "`min_balance_after` 查询余额时 HTTP 500,直到有应答"
+    ),
     "The answer is slow, and comes before the deadline": "应答慢,但在时限之内",
 }
 
@@ -77,7 +82,9 @@ def _fault(words: str) -> str:
 
 
 def _try(words: str) -> str:
-    ending, _, counts = words.partition(": ")
-    parts = [each.partition(" ") for each in counts.split(", ") if each]
+    ending, _, counts = words.rpartition(": ")
+    if counts in ENDINGS:
+        return ENDINGS[counts]
+    parts = [each.partition(" ") for each in counts.split(", ")]
     said = "、".join(f"{count} {STATES[state]}" for count, _, state in parts)
-    return ENDINGS[ending] + (f":{said}" if said else "")
+    return f"{ENDINGS[ending]}:{said}" if ending else said
