@@ -100,6 +100,14 @@ class TestWords:
     def test_of_another_kind_are_refused(self, value: object) -> None:
         assert word(value) is Flaw.KIND
 
+    @pytest.mark.parametrize(
+        "value",
+        [10**5000, -(10**5000), Decimal("1E+99999999"), Decimal("1E-99999999")],
+        ids=["large", "negative", "exponent", "fraction"],
+    )
+    def test_with_more_digits_than_a_text_takes_are_refused_before_they_are_written(self, value: object) -> None:
+        assert word(value) is Flaw.DIGITS
+
     @pytest.mark.parametrize("value", ["【银行】", "x【", "】"])
     def test_can_not_sign(self, value: str) -> None:
         assert word(value) is Flaw.SIGNATURE
