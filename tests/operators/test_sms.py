@@ -383,6 +383,13 @@ class TestTheLedger:
         task.render_template_fields({"ds": "2030-01-31", "ti": TaskInstance()})
         assert task.campaign_key == "spring 2030-01-31"
 
+    def test_a_campaign_key_of_which_a_template_has_made_a_number_is_named(
+        self, simulator: Simulator, context: Any
+    ) -> None:
+        with pytest.raises(AirflowFailException, match="^campaign_key: expected text, got int"):
+            operator(campaign_key=20300131).execute(context)
+        assert simulator.accepted() == []
+
     def test_a_namespace_tells_installations_apart(
         self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
