@@ -101,7 +101,8 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
 
         :returns: whether there is something to send.
         """
-        fields = dict(returned) if isinstance(returned, Mapping) else {"phones": returned}
+        given = returned if isinstance(returned, Mapping) else {"phones": returned}
+        fields = {name: list(value) if isinstance(value, Iterator) else value for name, value in given.items()}
         may_be = [name for name in SmsGroupSendOperator.template_fields if name not in _NOT_RETURNED]
         unknown = sorted(str(name) for name in fields if name not in may_be)
         if unknown:
@@ -113,8 +114,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
         handed_in = [value for name, value in fields.items() if name not in ("content", "send_time")]
         if not fields or (handed_in and all(map(_is_nothing, handed_in))):
             return False
-        for name, value in fields.items():
-            kept = list(value) if isinstance(value, Iterator) else value
+        for name, kept in fields.items():
             show = SmsGroupSendOperator.shown.get(name)
             is_there = kept is not None or name == "content"
             setattr(self, name, Masked(kept, show(kept)) if show is not None and is_there else kept)

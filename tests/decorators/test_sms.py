@@ -114,6 +114,12 @@ class TestTheNextTry:
         ]
 
 
+@pytest.mark.parametrize("returned", [iter([]), {"phones": iter([])}, {"messages": iter([])}, "", {}, [], None])
+def test_a_function_that_finds_nobody_skips_whatever_it_returns(simulator: Simulator, returned: object) -> None:
+    with pytest.raises(AirflowSkipException, match="the function returned nothing"):
+        operator(Returns(returned).function(), content=TEXT).execute(try_of(1))
+
+
 class TestMistakes:
     def test_what_the_function_may_not_return_is_named(self, simulator: Simulator) -> None:
         task = operator(Returns({"phones": PHONES, "text": TEXT, "campaign_key": "x"}).function(), content=TEXT)
