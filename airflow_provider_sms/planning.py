@@ -249,6 +249,9 @@ class Planner:
         """Find the plan that an earlier try has stored, where this one has nothing to hand in."""
         stored = self.resume()
         self._has_begun(stored)
+        if self._is_something_left(stored):
+            self.check_points_of(stored)
+            self._note_guards(stored)
         return stored
 
     def _has_begun(self, stored: Campaign) -> bool:
@@ -285,8 +288,12 @@ class Planner:
         except (PhonesError, MessagesError) as error:
             self.log.warning("Campaign %s goes on with its stored phones: %s", stored.name, error)
         # What is sent already was sent under those that are noted.
-        if is_something_left and (guards := self.guards_of(stored)) != json.loads(stored.guards or "{}"):
-            plans.note_guards(stored, guards)
+        if is_something_left:
+            self._note_guards(stored)
+
+    def _note_guards(self, stored: Campaign) -> None:
+        if (guards := self.guards_of(stored)) != json.loads(stored.guards or "{}"):
+            Plans(self.ledger, own_name()).note_guards(stored, guards)
 
     def _is_something_left(self, stored: Campaign) -> bool:
         states = Outbox(self.ledger, own_name(), stored).states()
