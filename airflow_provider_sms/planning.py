@@ -297,8 +297,11 @@ class Planner:
 
     def _is_something_left(self, stored: Campaign) -> bool:
         states = Outbox(self.ledger, own_name(), stored).states()
-        is_resent = self.policy.on_in_doubt is OnInDoubt.RESEND and bool(states.get(BatchState.IN_DOUBT))
-        return is_resent or bool(states.get(BatchState.PLANNED))
+        open_ = {BatchState.PLANNED}
+        if self.policy.on_in_doubt is OnInDoubt.RESEND:
+            # One on its way is in doubt if its process has died.
+            open_ |= {BatchState.IN_DOUBT, BatchState.SENDING}
+        return bool(states.keys() & open_)
 
     def guards_of(self, stored: Campaign) -> dict[str, object]:
         """Those that hold a stored plan back now, as JSON data: its category and its texts stay what they are."""

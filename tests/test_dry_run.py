@@ -365,6 +365,14 @@ class TestAWholeEnvironment:
             SmsReplySensor(**common).execute(context)
 
 
+@pytest.mark.parametrize("wrong", ["False", "{{ params.dry_run }}", 0, None])
+def test_a_text_is_not_taken_for_a_dry_run(wrong: object) -> None:
+    with pytest.raises(ValueError, match="^dry_run: expected True or False, got "):
+        operator(dry_run=wrong)
+    with pytest.raises(ValueError, match="^dry_run: expected True or False, got "):
+        SmsApprovalOperator(task_id="ask", phones=PHONES, question="【云通信】删除?", dry_run=wrong)  # type: ignore[arg-type]
+
+
 def test_an_approval_s_own_argument(unchanged: Callable[[], None], context: Any) -> None:
     unchanged()
     task = SmsApprovalOperator(task_id="send", phones=PHONES, question="【云通信】删除?", dry_run=True)

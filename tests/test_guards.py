@@ -277,11 +277,14 @@ class TestMaxPoints:
         # Nothing is left that it could stop.
         assert campaigns.run(platform, guards=Guards(max_points=9)).accepted == 10
 
-    def test_it_stops_also_what_was_in_doubt_and_would_be_sent_again(self, campaigns: Campaigns) -> None:
+    @pytest.mark.parametrize("state", [BatchState.IN_DOUBT, BatchState.SENDING])
+    def test_it_stops_also_what_may_have_left_and_would_be_sent_again(
+        self, campaigns: Campaigns, state: BatchState
+    ) -> None:
         platform = Platform(AnswerLostError("lost"))
         with pytest.raises(CampaignError):
             campaigns.run(platform, PHONES[:2])
-        campaigns.change_batches(lease_until=LONG_AGO)
+        campaigns.change_batches(lease_until=LONG_AGO, state=state)
         with pytest.raises(MaxPointsError):
             campaigns.run(platform, PHONES[:2], guards=Guards(max_points=1), on_in_doubt="resend")
         assert len(platform.requests) == 1

@@ -32,6 +32,7 @@ from airflow_provider_sms.policy import (
     OnPhoneRefused,
     Policy,
     read_choice,
+    read_switch,
 )
 from airflow_provider_sms.rendering import messages_rendered, messages_shown, phones_shown, text_shown, unwrapped
 
@@ -178,7 +179,7 @@ class SmsGroupSendOperator(CampaignOperator):
         self.min_balance_after = min_balance_after
         self.opt_out_wording = opt_out_wording
         # Airflow's own operators have a method `dry_run`.
-        self.is_dry_run = dry_run
+        self.is_dry_run = read_switch("dry_run", dry_run)
         # A wrong choice shall show when the DAG is read, not when it is to send.
         self._policy()
         self._guards()
