@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_sms.operators.campaign import sender, which_try
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
-from airflow_provider_sms.rendering import Masked, text_shown, unwrapped
+from airflow_provider_sms.rendering import Masked, lasting, text_shown, unwrapped
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -64,6 +64,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
     ) -> None:
         if inspect.iscoroutinefunction(python_callable) or inspect.isasyncgenfunction(python_callable):
             raise TypeError(f"@task.sms: {python_callable.__name__} is async; write a plain function.")
+        phones = lasting(phones)
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,

@@ -34,7 +34,14 @@ from airflow_provider_sms.policy import (
     read_choice,
     read_switch,
 )
-from airflow_provider_sms.rendering import messages_rendered, messages_shown, phones_shown, text_shown, unwrapped
+from airflow_provider_sms.rendering import (
+    lasting,
+    messages_rendered,
+    messages_shown,
+    phones_shown,
+    text_shown,
+    unwrapped,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -155,9 +162,9 @@ class SmsGroupSendOperator(CampaignOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.phones = phones
+        self.phones = lasting(phones)
         self.content = content
-        self.messages = messages
+        self.messages = lasting(messages)
         self.send_time = send_time
         self.sms_conn_id = sms_conn_id
         self.batch_size = batch_size
