@@ -14,9 +14,9 @@ TEXT = "【云通信】您好"
 
 with DAG(dag_id="mapped", schedule=None, catchup=False) as dag:
     # Both would cost three points, each of them two at most.
-    SmsGroupSendOperator.partial(task_id="points", content=f"{TEXT}1", max_points=2).expand(
-        phones=["13800130001", ["13800130002", "13800130003"]]
-    )
+    SmsGroupSendOperator.partial(
+        task_id="points", content=f"{TEXT}1", max_points=2, campaign_key="{{ run_id }} {{ ti.map_index }}"
+    ).expand(phones=["13800130001", ["13800130002", "13800130003"]])
     SmsGroupSendOperator.partial(task_id="capped", content=f"{TEXT}2", max_per_phone=1, on_no_phones="skip").expand(
         phones=["13800130004", "13800130004"]
     )
