@@ -137,6 +137,7 @@ def word(value: object) -> str | Flaw:
         case _:
             return Flaw.KIND
     text = _BREAKS.sub(" ", text).strip()
-    if not text:
+    # A spreadsheet's empty cell may hold a byte order mark or a blank without width.
+    if not any(each.isprintable() and not each.isspace() for each in text):
         return Flaw.EMPTY
     return Flaw.SIGNATURE if _SIGNATURE.search(text) else text

@@ -92,7 +92,9 @@ class TestWords:
     def test_are_written_in_one_line(self, value: object, written: str) -> None:
         assert word(value) == written
 
-    @pytest.mark.parametrize("value", [None, "", " \r\n\x00", float("nan"), float("inf"), Decimal("NaN")])
+    @pytest.mark.parametrize(
+        "value", [None, "", " \r\n\x00", "\u3000\u200b\ufeff", float("nan"), float("inf"), Decimal("NaN")]
+    )
     def test_that_are_none(self, value: object) -> None:
         assert word(value) is Flaw.EMPTY
 
