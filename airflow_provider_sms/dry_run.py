@@ -19,9 +19,11 @@ from sqlalchemy.engine.url import URL
 
 from airflow_provider_sms import settings
 from airflow_provider_sms.gateway import prices, texts, times
-from airflow_provider_sms.gateway.errors import SmsError
+from airflow_provider_sms.gateway.categories import Category, read_category
+from airflow_provider_sms.gateway.errors import SendTimeError, SmsError
+from airflow_provider_sms.gateway.hours import Hours
 from airflow_provider_sms.gateway.phones import mask, mask_inside
-from airflow_provider_sms.guarding import check_balance
+from airflow_provider_sms.guarding import check_balance, outside
 from airflow_provider_sms.guards import OutsideHours
 from airflow_provider_sms.ledger import reports, views
 from airflow_provider_sms.ledger.campaigns import Campaign
@@ -37,7 +39,7 @@ from airflow_provider_sms.opening import open_to_read
 from airflow_provider_sms.orders import Order
 from airflow_provider_sms.personal import Portion
 from airflow_provider_sms.planning import LIFTABLE, Log, Planner
-from airflow_provider_sms.policy import OnExpired, Policy
+from airflow_provider_sms.policy import OnExpired, OnInDoubt, Policy
 from airflow_provider_sms.sources import Source
 
 SHOWN = 50
@@ -178,8 +180,8 @@ def preview(
         text=mask_inside(seen.text),
         texts=seen.texts,
         first=None if seen.first is None else mask(seen.first),
-        send_time=order.send_time,
-        when=_when(order, now()),
+        send_time=seen.send_time,
+        when=_when(seen.send_time, order.guards.hours(seen.category), order.guards.outside_hours, now()),
         left_out=seen.left_out,
         earlier=seen.earlier,
         price=price,
@@ -192,7 +194,9 @@ class _Seen:
     report: Report
     batches: int
     text: str = field(repr=False)
-    texts: int | None = None
+    texts: int | None
+    send_time: datetime | None
+    category: Category | None
     first: str | None = field(default=None, repr=False)
     left_out: tuple[LeftOut, ...] = ()
     earlier: Report | None = None
@@ -218,14 +222,24 @@ class _Rehearsal:
         standing = views.standing(self.books, stored.id)
         if all(self._is_open(part) for part in standing.parts):
             return None
-        self._planner(self.books).check_terms(stored)
+        planner = self._planner(self.books)
+        planner.check_terms(stored)
         earlier = reports.report(self.books, stored.id)
-        is_late = stored.valid_until is not None and stored.valid_until < standing.now
+        send_time, is_late = stored.send_time, stored.valid_until is not None and stored.valid_until < standing.now
+        try:
+            times.wire_time(send_time, self.now())
+        except SendTimeError:
+            send_time, is_late = None, True
         is_over = is_late and self.policy.on_expired is not OnExpired.SEND_NOW
-        left = [] if is_over else [part for part in standing.parts if self._is_open(part)]
-        states = {part.state for part in left}
-        text, count = _texts(self.books, stored, states)
-        return _Seen(_still(earlier, left), sum(part.batches for part in left), text, count, earlier=earlier)
+        left = [] if is_over else [part for part in standing.parts if self._is_open(part) or self._is_resent(part)]
+        category = read_category(stored.category)
+        if left:
+            planner.check_points_of(stored)
+            self._check_hours(send_time, category)
+        text, count = _texts(self.books, stored, {part.state for part in left})
+        report = replace(_still(earlier, left), guards=planner.guards_of(stored) if left else earlier.guards)
+        batches = sum(part.batches for part in left)
+        return _Seen(report, batches, text, count, send_time, category, earlier=earlier)
 
     def planned_anew(self, most: int | None) -> _Seen:
         """The plan that would be stored."""
@@ -235,7 +249,16 @@ class _Rehearsal:
             campaign = planner.plan()
             report = reports.report(scratch, campaign.id)
             text, count = _texts(scratch, campaign, {BatchState.PLANNED})
-        return _Seen(report, report.batches, text, count, outline.first, tuple(outline.left_out))
+        return _Seen(
+            report,
+            report.batches,
+            text,
+            count,
+            self.order.send_time,
+            self.order.category,
+            outline.first,
+            tuple(outline.left_out),
+        )
 
     def _planner(self, ledger: Ledger) -> Planner:
         return Planner(
@@ -255,6 +278,16 @@ class _Rehearsal:
             return self.policy.on_expired is OnExpired.SEND_NOW
         is_lifted = part.state is BatchState.REFUSED and part.refusal in LIFTABLE
         return part.state is BatchState.PLANNED or is_lifted
+
+    def _is_resent(self, part: Part) -> bool:
+        return part.state is BatchState.IN_DOUBT and self.policy.on_in_doubt is OnInDoubt.RESEND
+
+    def _check_hours(self, send_time: datetime | None, category: Category | None) -> None:
+        """See that what is left may go out now, or may wait."""
+        guards, now = self.order.guards, self.now()
+        hours = guards.hours(category) if send_time is None else None
+        if hours is not None and guards.outside_hours is OutsideHours.FAIL and not hours.contain(now):
+            raise outside(hours, now)
 
 
 @contextmanager
@@ -343,14 +376,14 @@ def _balance(log: Log, order: Order, report: Report, ask: Callable[[], int] | No
     return balance
 
 
-def _when(order: Order, now: datetime) -> str:
-    if order.send_time is not None:
-        return _iso(order.send_time)
-    if order.hours is None or order.hours.contain(now):
+def _when(send_time: datetime | None, hours: Hours | None, outside_hours: OutsideHours, now: datetime) -> str:
+    if send_time is not None:
+        return _iso(send_time)
+    if hours is None or hours.contain(now):
         return "at once"
-    if order.guards.outside_hours is OutsideHours.SCHEDULE:
-        return f"{_iso(order.hours.next_send_time(now))}, scheduled: now it is outside the hours {order.hours}"
-    return f"{_iso(order.hours.next_open(now))}, after waiting: now it is outside the hours {order.hours}"
+    if outside_hours is OutsideHours.SCHEDULE:
+        return f"{_iso(hours.next_send_time(now))}, scheduled: now it is outside the hours {hours}"
+    return f"{_iso(hours.next_open(now))}, after waiting: now it is outside the hours {hours}"
 
 
 def _iso(time: datetime) -> str:

@@ -15,9 +15,10 @@ from typing import Any, Protocol, TypeVar
 
 from airflow_provider_sms.gateway import phones as phone_list
 from airflow_provider_sms.gateway import times
-from airflow_provider_sms.gateway.categories import Category
+from airflow_provider_sms.gateway.categories import Category, read_category
 from airflow_provider_sms.gateway.errors import (
     InputError,
+    MaxPointsError,
     MessagesError,
     NoPhonesError,
     PhonesError,
@@ -40,7 +41,7 @@ from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.schema import BatchState
 from airflow_provider_sms.orders import Order
 from airflow_provider_sms.personal import Form, Messages, Portion
-from airflow_provider_sms.policy import OnChanged, OnExpired, Policy
+from airflow_provider_sms.policy import OnChanged, OnExpired, OnInDoubt, Policy
 
 PROGRESS_INTERVAL = 10.0
 
@@ -161,6 +162,9 @@ class Planner:
         """Find the plan that an earlier try has stored, where this one has nothing to hand in."""
         stored = self.resume()
         self._has_begun(stored)
+        if self._is_something_left(stored):
+            self.check_points_of(stored)
+            self._note_guards(stored)
         return stored
 
     def _has_begun(self, stored: Campaign) -> bool:
@@ -183,8 +187,9 @@ class Planner:
 
     def _carry_on(self, plans: Plans, stored: Campaign) -> None:
         self.check_terms(stored)
-        if (guards := self.order.terms.guards) != json.loads(stored.guards or "{}"):
-            plans.note_guards(stored, guards)
+        is_something_left = self._is_something_left(stored)
+        if is_something_left:
+            self.check_points_of(stored)
         sieve = phone_list.Sieve()
         try:
             with self._handed_in(sieve) as handed_in:
@@ -195,6 +200,39 @@ class Planner:
                 self._compare(plans, stored, sieve, handed_in)
         except (PhonesError, MessagesError) as error:
             self.log.warning("Campaign %s goes on with its stored phones: %s", stored.name, error)
+        # What is sent already was sent under those that are noted.
+        if is_something_left:
+            self._note_guards(stored)
+
+    def _note_guards(self, stored: Campaign) -> None:
+        if (guards := self.guards_of(stored)) != json.loads(stored.guards or "{}"):
+            Plans(self.ledger, own_name()).note_guards(stored, guards)
+
+    def _is_something_left(self, stored: Campaign) -> bool:
+        states = Outbox(self.ledger, own_name(), stored).states()
+        open_ = {BatchState.PLANNED}
+        if self.policy.on_in_doubt is OnInDoubt.RESEND:
+            # One on its way is in doubt if its process has died.
+            open_ |= {BatchState.IN_DOUBT, BatchState.SENDING}
+        return bool(states.keys() & open_)
+
+    def guards_of(self, stored: Campaign) -> dict[str, object]:
+        """Those that hold a stored plan back now, as JSON data: its category and its texts stay what they are."""
+        guards = self.order.guards.told(read_category(stored.category))
+        wording = json.loads(stored.guards or "{}").get("optOutWording")
+        return guards if wording is None else {**guards, "optOutWording": wording}
+
+    def check_points_of(self, stored: Campaign) -> None:
+        """See that a stored plan, of which something is left, costs no more than it now may.
+
+        :raises MaxPointsError: it does.
+        """
+        most = self.order.guards.max_points
+        if most is not None and stored.points > most:
+            raise MaxPointsError(
+                f"max_points: the plan costs {stored.points} points, and it may cost {most}. Nothing was sent by this "
+                "try. To send what is left, raise max_points."
+            )
 
     def check_terms(self, stored: Campaign) -> None:
         """See that a stored plan is what is to be sent, or may go on although it is not.

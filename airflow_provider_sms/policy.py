@@ -99,6 +99,17 @@ class Policy:
             raise ValueError(f"max_in_flight: {self.max_in_flight} is not between 1 and {MOST_IN_FLIGHT}.")
 
 
+def read_switch(name: str, value: object) -> bool:
+    """Read an argument that is on or off: a text such as `False` would be taken for on.
+
+    :param name: the argument's.
+    :raises ValueError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected True or False, got {type(value).__name__}; it is no template.")
+    return value
+
+
 def read_choice(name: str, choices: type[Choice], value: object) -> Choice:
     """Read one of an argument's choices.
 

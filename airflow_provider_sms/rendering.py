@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -73,6 +73,11 @@ class Masked:
 
 def unwrapped(field: Any) -> Any:
     return field.value if isinstance(field, Masked) else field
+
+
+def lasting(field: Any) -> Any:
+    """A field as it may stay in a DAG: what an iterator yields, whose address would make each parse another DAG."""
+    return list(field) if isinstance(field, Iterator) else field
 
 
 def phones_shown(phones: Any) -> str:

@@ -185,6 +185,73 @@ class TestTheOperator:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
+            ({"max_points": 3}, "max_points: the plan costs 4 points, and it may cost 3"),
+            ({"sending_hours": "HOURS", "outside_hours": "fail"}, "sending_hours: it is "),
+            ({"min_balance_after": 9}, "min_balance_after: the account has 0 points"),
+        ],
+    )
+    def test_what_would_stop_the_rest_of_it_stops_it(
+        self, context: Any, simulator: Simulator, changes: dict[str, Any], said: str
+    ) -> None:
+        simulator.settings(balance=3)
+        with pytest.raises(AirflowFailException):
+            operator(dry_run=False).execute(context)
+        changes = {**changes, **_closed(changes)}
+        for is_dry in (True, False):
+            with pytest.raises(AirflowFailException, match=f"^{said}"):
+                operator(**changes, dry_run=is_dry).execute(context)
+
+    def test_of_the_rest_it_says_what_holds_it_back_now(
+        self, unchanged: Callable[[], None], context: Any, simulator: Simulator
+    ) -> None:
+        simulator.settings(balance=3)
+        with pytest.raises(AirflowFailException):
+            operator(dry_run=False).execute(context)
+        unchanged()
+        assert operator(max_per_phone=3).execute(context)["guards"] == {"maxPerPhone": 3, "perDays": 7}
+        closed = _closed({"sending_hours": "HOURS"})
+        assert "after waiting" in operator(**closed).execute(context)["goesOut"]
+
+    def test_the_rest_goes_out_at_the_stored_time_or_is_too_late(
+        self, unchanged: Callable[[], None], context: Any, ledger: Ledger, simulator: Simulator
+    ) -> None:
+        simulator.settings(balance=3)
+        with pytest.raises(AirflowFailException):
+            operator(dry_run=False, send_time="2099-01-31 14:00:00").execute(context)
+        with ledger.writing() as connection:
+            connection.execute(campaign_table.update().values(send_time=datetime(2099, 1, 31, 6)))  # noqa: DTZ001
+        unchanged()
+        summary = operator(on_changed="resume").execute(context)
+        assert (summary["phones"], summary["goesOut"]) == (1, "2099-01-31T14:00:00+08:00")
+
+    def test_a_stored_time_that_is_past_is_too_late_unless_it_goes_out_now(
+        self, unchanged: Callable[[], None], context: Any, ledger: Ledger, simulator: Simulator
+    ) -> None:
+        simulator.settings(balance=3)
+        with pytest.raises(AirflowFailException):
+            operator(dry_run=False, send_time="2099-01-31 14:00:00").execute(context)
+        with ledger.writing() as connection:
+            connection.execute(campaign_table.update().values(send_time=datetime(2020, 1, 31, 6)))  # noqa: DTZ001
+        unchanged()
+        past = {"send_time": "2020-01-31 14:00:00"}
+        assert operator(**past).execute(context)["phones"] == 0
+        summary = operator(**past, on_expired="send_now").execute(context)
+        assert (summary["phones"], summary["goesOut"]) == (1, "at once")
+
+    def test_what_is_in_doubt_goes_out_again_where_that_is_wanted(
+        self, unchanged: Callable[[], None], context: Any, simulator: Simulator
+    ) -> None:
+        simulator.fault("empty", phone=PHONES[3])
+        with pytest.raises(AirflowFailException):
+            operator(dry_run=False).execute(context)
+        unchanged()
+        assert operator().execute(context)["phones"] == 0
+        summary = operator(on_in_doubt="resend").execute(context)
+        assert (summary["phones"], summary["batches"], summary["points"]) == (1, 1, 1)
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
             ({"phones": "rubbish"}, "phones: none of 1"),
             ({"content": "您好"}, "content: no signature"),
             ({"send_time": "2020-01-31 14:00:00"}, "send_time: "),
@@ -296,6 +363,14 @@ class TestAWholeEnvironment:
         }
         with pytest.raises(AirflowSkipException, match="nobody can have answered"):
             SmsReplySensor(**common).execute(context)
+
+
+@pytest.mark.parametrize("wrong", ["False", "{{ params.dry_run }}", 0, None])
+def test_a_text_is_not_taken_for_a_dry_run(wrong: object) -> None:
+    with pytest.raises(ValueError, match="^dry_run: expected True or False, got "):
+        operator(dry_run=wrong)
+    with pytest.raises(ValueError, match="^dry_run: expected True or False, got "):
+        SmsApprovalOperator(task_id="ask", phones=PHONES, question="【云通信】删除?", dry_run=wrong)  # type: ignore[arg-type]
 
 
 def test_an_approval_s_own_argument(unchanged: Callable[[], None], context: Any) -> None:

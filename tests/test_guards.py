@@ -266,6 +266,72 @@ class TestMaxPoints:
         assert (platform.requests, campaigns.batches()) == ([], [])
         assert campaigns.run(platform, messages=rows, guards=Guards(max_points=3)).points == 3
 
+    def test_one_that_is_lowered_stops_what_is_left(self, campaigns: Campaigns) -> None:
+        platform = Platform(None, BalanceTooLowError("no points"))
+        with pytest.raises(CampaignError):
+            campaigns.run(platform, guards=Guards(max_points=20))
+        said = r"the plan costs 10 points, and it may cost 9\. Nothing was sent by this try"
+        with pytest.raises(MaxPointsError, match=said):
+            campaigns.run(platform, guards=Guards(max_points=9))
+        assert len(platform.requests) == 2
+        assert campaigns.run(platform, guards=Guards(max_points=10)).accepted == 10
+        # Nothing is left that it could stop.
+        assert campaigns.run(platform, guards=Guards(max_points=9)).accepted == 10
+
+    @pytest.mark.parametrize("state", [BatchState.IN_DOUBT, BatchState.SENDING])
+    def test_it_stops_also_what_may_have_left_and_would_be_sent_again(
+        self, campaigns: Campaigns, state: BatchState
+    ) -> None:
+        platform = Platform(AnswerLostError("lost"))
+        with pytest.raises(CampaignError):
+            campaigns.run(platform, PHONES[:2])
+        campaigns.change_batches(lease_until=LONG_AGO, state=state)
+        with pytest.raises(MaxPointsError):
+            campaigns.run(platform, PHONES[:2], guards=Guards(max_points=1), on_in_doubt="resend")
+        assert len(platform.requests) == 1
+
+
+class TestChangedBetweenTwoTries:
+    """What holds a campaign back is what its report says, and what was sent is not told anew."""
+
+    ANY_HOUR: dict[str, Any] = {"sending_hours": None}  # noqa: RUF012
+
+    def half_sent(self, campaigns: Campaigns, **guards: Any) -> Platform:
+        platform = Platform(None, BalanceTooLowError("no points"))
+        with pytest.raises(CampaignError):
+            campaigns.run(platform, category="marketing", guards=Guards(**self.ANY_HOUR, **guards))
+        return platform
+
+    def test_the_new_ones_count_for_what_is_left(self, campaigns: Campaigns) -> None:
+        platform = self.half_sent(campaigns)
+        guards = Guards(**self.ANY_HOUR, max_per_phone=3)
+        report = campaigns.run(platform, category="marketing", guards=guards)
+        said = {"category": "marketing", "maxPerPhone": 3, "perDays": 7, "optOutWording": "added"}
+        assert report.summary()["guards"] == said
+        # Nothing was sent under these.
+        later = Guards(**self.ANY_HOUR, max_per_phone=9)
+        assert campaigns.run(platform, category="marketing", guards=later).summary()["guards"] == said
+
+    def test_its_category_stays_what_it_was(self, campaigns: Campaigns) -> None:
+        platform = self.half_sent(campaigns)
+        with pytest.raises(PlanChangedError, match="another content and category"):
+            campaigns.run(platform, category="notice")
+        campaigns.now = at("12:00", 0)
+        report = campaigns.run(platform, category="notice", guards=DAY, on_changed="resume")
+        assert report.summary()["guards"] == {
+            "category": "marketing",
+            "sendingHours": "08:00-21:00",
+            "outsideHours": "wait",
+            "optOutWording": "added",
+        }
+
+    def test_so_does_its_text_whatever_would_be_added_now(self, campaigns: Campaigns) -> None:
+        platform = self.half_sent(campaigns, opt_out_wording=None)
+        guards = Guards(**self.ANY_HOUR)
+        report = campaigns.run(platform, category="marketing", guards=guards, on_changed="resume")
+        assert all(texts == [TEXT] for texts in platform.texts.values())
+        assert report.summary()["guards"] == {"category": "marketing"}
+
 
 class TestMinBalanceAfter:
     GUARDS = Guards(min_balance_after=100)

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_sms.operators.campaign import sender, which_try
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
-from airflow_provider_sms.rendering import Masked, text_shown, unwrapped
+from airflow_provider_sms.rendering import Masked, lasting, text_shown, unwrapped
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -64,6 +64,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
     ) -> None:
         if inspect.iscoroutinefunction(python_callable) or inspect.isasyncgenfunction(python_callable):
             raise TypeError(f"@task.sms: {python_callable.__name__} is async; write a plain function.")
+        phones = lasting(phones)
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,
@@ -101,7 +102,8 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
 
         :returns: whether there is something to send.
         """
-        fields = dict(returned) if isinstance(returned, Mapping) else {"phones": returned}
+        given = returned if isinstance(returned, Mapping) else {"phones": returned}
+        fields = {name: list(value) if isinstance(value, Iterator) else value for name, value in given.items()}
         may_be = [name for name in SmsGroupSendOperator.template_fields if name not in _NOT_RETURNED]
         unknown = sorted(str(name) for name in fields if name not in may_be)
         if unknown:
@@ -113,8 +115,7 @@ class _SmsDecoratedOperator(DecoratedOperator, SmsGroupSendOperator):
         handed_in = [value for name, value in fields.items() if name not in ("content", "send_time")]
         if not fields or (handed_in and all(map(_is_nothing, handed_in))):
             return False
-        for name, value in fields.items():
-            kept = list(value) if isinstance(value, Iterator) else value
+        for name, kept in fields.items():
             show = SmsGroupSendOperator.shown.get(name)
             is_there = kept is not None or name == "content"
             setattr(self, name, Masked(kept, show(kept)) if show is not None and is_there else kept)

@@ -20,6 +20,8 @@ _BRACES = re.compile(r"[{}]")
 # A line break or another control character, with the blanks around it.
 _BREAKS = re.compile(r" *[\x00-\x1f\x7f-\x9f\u2028\u2029][\x00-\x20\x7f-\x9f\u2028\u2029]*")
 _SIGNATURE = re.compile(r"[【】]")
+# No text takes a longer one; of 5,000 digits Python makes no text at all, and of a huge exponent a huge one.
+_MOST_DIGITS = 1000
 
 
 class Flaw(StrEnum):
@@ -28,6 +30,7 @@ class Flaw(StrEnum):
     MISSING = "is missing"
     EMPTY = "is empty"
     KIND = "is no text, number or date"
+    DIGITS = "has too many digits for a text"
     SIGNATURE = "holds a bracket 【 or 】, which is for the signature alone"
 
 
@@ -119,8 +122,12 @@ def word(value: object) -> str | Flaw:
             if not number.is_finite():
                 # What a table's library makes of an empty cell.
                 return Flaw.EMPTY
+            if abs(number.adjusted()) > _MOST_DIGITS:
+                return Flaw.DIGITS
             text = format(number, "f")
         case Integral():
+            if abs(int(value)) >= 10**_MOST_DIGITS:
+                return Flaw.DIGITS
             text = str(int(value))
         case date() | time():
             # Of a missing time pandas makes one that is not itself.
@@ -130,6 +137,7 @@ def word(value: object) -> str | Flaw:
         case _:
             return Flaw.KIND
     text = _BREAKS.sub(" ", text).strip()
-    if not text:
+    # A spreadsheet's empty cell may hold a byte order mark or a blank without width.
+    if not any(each.isprintable() and not each.isspace() for each in text):
         return Flaw.EMPTY
     return Flaw.SIGNATURE if _SIGNATURE.search(text) else text

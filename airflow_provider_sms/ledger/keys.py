@@ -46,6 +46,9 @@ class CampaignKey:
         if self.campaign_key is None and self.sender is None:
             raise LedgerUsageError("campaign_key: needed outside a task.")
         if self.campaign_key is not None:
+            # A template that is rendered to a native object makes a number of digits.
+            if not isinstance(self.campaign_key, str):
+                raise LedgerUsageError(f"campaign_key: expected text, got {type(self.campaign_key).__name__}.")
             if not self.campaign_key.strip() or not self.campaign_key.isprintable():
                 raise LedgerUsageError("campaign_key: empty, or with characters that can not be shown.")
             if len(self.campaign_key) > LONGEST_KEY:

@@ -18,8 +18,8 @@ from airflow_provider_sms.operators.campaign import (
     sender,
     which_try,
 )
-from airflow_provider_sms.policy import OnInDoubt, Policy
-from airflow_provider_sms.rendering import phones_shown, text_shown, unwrapped
+from airflow_provider_sms.policy import OnInDoubt, Policy, read_switch
+from airflow_provider_sms.rendering import lasting, phones_shown, text_shown, unwrapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,8 +106,8 @@ class SmsApprovalOperator(CampaignOperator):
     ) -> None:
         super().__init__(**kwargs)
         # Airflow's own operators have a method `dry_run`.
-        self.is_dry_run = dry_run
-        self.phones = phones
+        self.is_dry_run = read_switch("dry_run", dry_run)
+        self.phones = lasting(phones)
         self.question = question
         self.approve = approve if isinstance(approve, str) else list(approve)
         self.reject = reject if isinstance(reject, str) else list(reject)

@@ -32,8 +32,16 @@ from airflow_provider_sms.policy import (
     OnPhoneRefused,
     Policy,
     read_choice,
+    read_switch,
 )
-from airflow_provider_sms.rendering import messages_rendered, messages_shown, phones_shown, text_shown, unwrapped
+from airflow_provider_sms.rendering import (
+    lasting,
+    messages_rendered,
+    messages_shown,
+    phones_shown,
+    text_shown,
+    unwrapped,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -155,9 +163,9 @@ class SmsGroupSendOperator(CampaignOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.phones = phones
+        self.phones = lasting(phones)
         self.content = content
-        self.messages = messages
+        self.messages = lasting(messages)
         self.send_time = send_time
         self.sms_conn_id = sms_conn_id
         self.batch_size = batch_size
@@ -179,7 +187,7 @@ class SmsGroupSendOperator(CampaignOperator):
         self.min_balance_after = min_balance_after
         self.opt_out_wording = opt_out_wording
         # Airflow's own operators have a method `dry_run`.
-        self.is_dry_run = dry_run
+        self.is_dry_run = read_switch("dry_run", dry_run)
         # A wrong choice shall show when the DAG is read, not when it is to send.
         self._policy()
         self._guards()

@@ -72,3 +72,21 @@ def test_each_of_them_in_one_dag(
         assert (xcom(run, task_id)["dryRun"], xcom(run, task_id)["accepted"]) == (True, 0)
     assert "13800130005" not in str(rendered_fields(run, "dry"))
     assert "sending_hours: it is " in logged()
+
+
+def test_each_instance_of_a_mapped_task_has_its_own(simulator: Simulator) -> None:
+    simulator.settings(one_per_minute=False)
+    run = run_dag(put_dag(Path(__file__).with_name("mapped.py")))
+    found = [(each.task_id, str(each.state)) for each in run.get_task_instances()]
+    # Which of the two comes first is not said.
+    assert sorted(state for task_id, state in found if task_id == "capped") == ["skipped", "success"]
+    assert {state for task_id, state in found if task_id != "capped"} == {"success"}
+    sent = sorted((phone, batch["content"][-1]) for batch in simulator.accepted() for phone in batch["phones"])
+    assert [f"{phone[-1]}{text}" for phone, text in sent] == ["11", "21", "31", "42", "53", "75", "85"]
+    assert _returned(run, "each.told") == [True, True]
+    assert [each["dryRun"] for each in _returned(run, "each.sms.delivered")] == [True, True]
+
+
+def _returned(run: Any, task_id: str) -> list[Any]:
+    instances = [each for each in run.get_task_instances() if each.task_id == task_id]
+    return [each.xcom_pull(task_ids=task_id, map_indexes=each.map_index) for each in instances]

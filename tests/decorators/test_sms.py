@@ -113,6 +113,21 @@ class TestTheNextTry:
             ([phone], f"【云通信】客户{number}您好") for number, phone in enumerate(PHONES)
         ]
 
+    def test_where_it_finds_nobody_the_guards_of_now_hold_the_rest_back(self, simulator: Simulator) -> None:
+        half_sent(simulator, PHONES, content=TEXT)
+        again = operator(Returns(None).function(), batch_size=2, content=TEXT, max_points=3)
+        with pytest.raises(AirflowFailException, match="^max_points: the plan costs 4 points, and it may cost 3"):
+            again.execute(try_of(2))
+        assert texted(simulator) == PHONES[:2]
+        again = operator(Returns(None).function(), batch_size=2, content=TEXT, max_points=4)
+        assert again.execute(try_of(3))["guards"] == {"maxPoints": 4}
+
+
+@pytest.mark.parametrize("returned", [iter([]), {"phones": iter([])}, {"messages": iter([])}, "", {}, [], None])
+def test_a_function_that_finds_nobody_skips_whatever_it_returns(simulator: Simulator, returned: object) -> None:
+    with pytest.raises(AirflowSkipException, match="the function returned nothing"):
+        operator(Returns(returned).function(), content=TEXT).execute(try_of(1))
+
 
 class TestMistakes:
     def test_what_the_function_may_not_return_is_named(self, simulator: Simulator) -> None:

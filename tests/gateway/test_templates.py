@@ -92,13 +92,23 @@ class TestWords:
     def test_are_written_in_one_line(self, value: object, written: str) -> None:
         assert word(value) == written
 
-    @pytest.mark.parametrize("value", [None, "", " \r\n\x00", float("nan"), float("inf"), Decimal("NaN")])
+    @pytest.mark.parametrize(
+        "value", [None, "", " \r\n\x00", "\u3000\u200b\ufeff", float("nan"), float("inf"), Decimal("NaN")]
+    )
     def test_that_are_none(self, value: object) -> None:
         assert word(value) is Flaw.EMPTY
 
     @pytest.mark.parametrize("value", [True, b"x", [], {}, object(), Fraction(1, 3), SimpleNamespace()])
     def test_of_another_kind_are_refused(self, value: object) -> None:
         assert word(value) is Flaw.KIND
+
+    @pytest.mark.parametrize(
+        "value",
+        [10**5000, -(10**5000), Decimal("1E+99999999"), Decimal("1E-99999999")],
+        ids=["large", "negative", "exponent", "fraction"],
+    )
+    def test_with_more_digits_than_a_text_takes_are_refused_before_they_are_written(self, value: object) -> None:
+        assert word(value) is Flaw.DIGITS
 
     @pytest.mark.parametrize("value", ["【银行】", "x【", "】"])
     def test_can_not_sign(self, value: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
+    DAG,
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
@@ -20,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from airflow_provider_sms.decorators.sms import sms_task
 from airflow_provider_sms.gateway import client as gateway_client
 from airflow_provider_sms.gateway.errors import MessagesSourceError, PhonesSourceError
 from airflow_provider_sms.gateway.hours import Hours
@@ -27,7 +29,7 @@ from airflow_provider_sms.ledger import opt_outs, reports
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.messages import MessageFile, MessageQuery
-from airflow_provider_sms.operators.sms import SmsGroupSendOperator
+from airflow_provider_sms.operators.sms import SmsApprovalOperator, SmsGroupSendOperator
 from airflow_provider_sms.recipients import PhoneFile
 from airflow_provider_sms.send_judging import CampaignError
 from airflow_provider_sms.sending import Sender
@@ -384,6 +386,13 @@ class TestTheLedger:
         task.render_template_fields({"ds": "2030-01-31", "ti": TaskInstance()})
         assert task.campaign_key == "spring 2030-01-31"
 
+    def test_a_campaign_key_of_which_a_template_has_made_a_number_is_named(
+        self, simulator: Simulator, context: Any
+    ) -> None:
+        with pytest.raises(AirflowFailException, match="^campaign_key: expected text, got int"):
+            operator(campaign_key=20300131).execute(context)
+        assert simulator.accepted() == []
+
     def test_a_namespace_tells_installations_apart(
         self, simulator: Simulator, context: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -636,6 +645,19 @@ class TestPersonalTexts:
             task.render_template_fields({"who": "x"})
             assert task.messages.value == rendered  # type: ignore[union-attr]
         assert file == MessageFile("{{ who }}.csv", "{{ who }}", "{{ who }}")
+
+
+def test_an_iterator_is_the_same_in_every_parse_and_every_try(simulator: Simulator, context: Any) -> None:
+    task = operator(phones=(phone for phone in PHONES))
+    assert task.phones == PHONES
+    assert task.execute(context)["accepted"] == 4
+    assert task.execute(context)["accepted"] == 4
+    rows = [(PHONES[0], TEXT)]
+    assert operator(phones=None, content=None, messages=iter(rows)).messages == rows
+    assert SmsApprovalOperator(task_id="ask", phones=iter(PHONES), question="【云通信】删除?").phones == PHONES
+    with DAG(dag_id="dag", schedule=None):
+        made: Any = sms_task(phones=iter(PHONES), task_id="tell")(lambda: {"content": TEXT})
+        assert made().operator.phones == PHONES
 
 
 def test_nothing_is_looked_up_while_a_dag_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
