@@ -186,7 +186,7 @@ class TestWhatCanNotBeRead:
         path = write("13800130001\n手机号\n", encoding="gb18030")
         assert said(PhoneFile(path)) == (
             f"phones: {path}, line 2: byte 0xca at position 12 is no text in utf-8-sig; say the file's encoding, such "
-            'as encoding="gb18030".'
+            "as gb18030."
         )
 
     @pytest.mark.parametrize(

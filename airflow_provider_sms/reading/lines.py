@@ -54,14 +54,14 @@ def _texts(file: StoredFile) -> Iterator[str]:
             line = lines + text[: text.index("\0")].count("\n")
             raise PhonesError(
                 f"phones: {name}, line {line}: a NUL character; it is no text in {encoding}: say its encoding, such "
-                'as encoding="utf-16", or save it as text.'
+                "as utf-16, or save it as text."
             )
         lines += text.count("\n")
         yield text
 
 
 def _undecodable(error: UnicodeError, encoding: str, size: int, lines: int) -> str:
-    remedy = 'say the file\'s encoding, such as encoding="gb18030".'
+    remedy = "say the file's encoding, such as gb18030."
     if not isinstance(error, UnicodeDecodeError):
         return f"line {lines}: no text in {encoding}; {remedy}"
     # What the decoder was looking at is the end of all that it has been given.
