@@ -116,6 +116,8 @@ def find(ledger: Ledger, wanted: str) -> Heading:
     :param wanted: its name or id.
     :raises UsageError: there is none, or there are several.
     """
+    # Bytes that are no text in the terminal's encoding come as what no database takes.
+    wanted = wanted.encode(errors="backslashreplace").decode()
     found = views.find(ledger, wanted)
     if not found:
         raise UsageError(f"CAMPAIGN: the ledger knows no campaign {wanted!r}; `airflow-sms campaigns` lists them.")

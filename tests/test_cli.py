@@ -344,6 +344,20 @@ sys.exit(cli._run(Command("many", "many lines", "cli:MANY", ()), None))
             (*SEND, "--sending-hours", "8"),
             "--sending-hours: expected two different times of the day, Beijing time, such as 08:00-21:00, got '8'.",
         ),
+        (
+            ("status", "\udc80"),
+            r"CAMPAIGN: the ledger knows no campaign '\\udc80'; `airflow-sms campaigns` lists them.",
+        ),
+        (("opt-outs", "export", "--file", ""), "--file: it is empty; give a path, or leave the option out"),
+        (
+            ("opt-outs", "export", "--file", "/no/such/x"),
+            "--file: /no/such/x can not be made: No such file or directory; "
+            "give a path in a folder that is there and yours.",
+        ),
+        (
+            ("opt-outs", "export", "--file", "/"),
+            "--file: / is there already, and is not overwritten; give another path.",
+        ),
         ((*SEND, "--send-time", " "), "--send-time: it is empty; write a time, or leave the option out"),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else None,
