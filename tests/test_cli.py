@@ -393,7 +393,7 @@ def test_standard_input_in_another_encoding(
 
 
 @pytest.mark.parametrize(
-    "definition", ['{"password": "FAKE-APP-KEY-0001', '{"conn_type": "sms", "port": "FAKE-APP-KEY-0001"}']
+    "definition", ['{"password": "FAKE-APP-KEY-0001', '{"password": "FAKE-APP-KEY-0001", "port": "none"}']
 )
 def test_a_connection_that_airflow_can_not_read_is_not_called_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], definition: str
