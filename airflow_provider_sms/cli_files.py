@@ -21,6 +21,8 @@ def written(file: str | None, texts: Iterable[str]) -> Result:
     """
     if file is None:
         return Result(Exit.DONE, stream=texts)
+    if not file.strip():
+        raise UsageError("--file: it is empty; give a path, or leave the option out for standard output.")
     path = Path(file)
     _write_new(path, texts)
     return Result(Exit.DONE, f"{path}: written.")
@@ -43,9 +45,11 @@ def _write_new(path: Path, texts: Iterable[str]) -> None:
         # Nobody else may read it, and nothing that is there is overwritten.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise UsageError(f"--file: {path} is there already, and is not overwritten.") from None
+        raise UsageError(f"--file: {path} is there already, and is not overwritten; give another path.") from None
     except OSError as error:
-        raise UsageError(f"--file: {path} can not be made: {error.strerror}.") from None
+        raise UsageError(
+            f"--file: {path} can not be made: {error.strerror}; give a path in a folder that is there and yours."
+        ) from None
     try:
         with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a handle, not a path
             file.writelines(texts)

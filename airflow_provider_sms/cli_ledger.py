@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_sms import settings
-from airflow_provider_sms.cli import Exit, Result, UsageError
-from airflow_provider_sms.cli_send import Log
+from airflow_provider_sms.cli import Exit, Log, Result, UsageError
 from airflow_provider_sms.gateway import times
 from airflow_provider_sms.gateway.times import BEIJING
 from airflow_provider_sms.ledger import sqlite_file, upkeep, versions
@@ -165,9 +164,9 @@ def _before(args: argparse.Namespace) -> datetime:
 def _read_day(text: str, now: datetime) -> datetime:
     try:
         day = datetime.fromisoformat(text)
-    except ValueError:
+        day = (day if day.tzinfo is not None else day.replace(tzinfo=BEIJING)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(f"--before: {text!r} is no day; write it like 2030-01-31.") from None
-    day = (day if day.tzinfo is not None else day.replace(tzinfo=BEIJING)).astimezone(UTC)
     if day > now:
         raise UsageError(f"--before: {text} is not past yet.")
     return day

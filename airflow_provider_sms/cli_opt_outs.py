@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from airflow_provider_sms import recipients
-from airflow_provider_sms.cli import Exit, Result, UsageError
+from airflow_provider_sms.cli import Exit, Log, Result, UsageError
 from airflow_provider_sms.cli_files import csv_text, harmless, written
-from airflow_provider_sms.cli_send import Log
+from airflow_provider_sms.cli_input import phones_of_file
 from airflow_provider_sms.gateway.phones import Reason, Sieve, mask, mask_inside, none_to_send_to
 from airflow_provider_sms.gateway.times import BEIJING
 from airflow_provider_sms.ledger import opt_outs
@@ -50,7 +49,7 @@ def add(args: argparse.Namespace) -> Result:
 
 def import_opt_outs(args: argparse.Namespace) -> Result:
     """Put the phones of a file on the list."""
-    return _added(_file(args), Source.IMPORT, args)
+    return _added(phones_of_file(args), Source.IMPORT, args)
 
 
 def _added(chunks: Chunks, source: Source, args: argparse.Namespace) -> Result:
@@ -89,16 +88,6 @@ def _exported(ledger: Ledger) -> Iterator[str]:
 
 
 # What goes in
-
-
-def _file(args: argparse.Namespace) -> Chunks:
-    if args.file == "-":
-        for option in ("column", "encoding"):
-            if getattr(args, option) is not None:
-                raise UsageError(f"--{option}: is for a file; give its path.")
-        return recipients.stream(line.strip() for line in sys.stdin if line.strip())
-    encoding = {"encoding": args.encoding} if args.encoding else {}
-    return recipients.stream(recipients.PhoneFile(args.file, column=args.column, **encoding))
 
 
 def _note(note: str | None) -> str | None:

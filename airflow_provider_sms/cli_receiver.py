@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_sms import settings
-from airflow_provider_sms.cli import Exit, Result, UsageError
-from airflow_provider_sms.cli_send import Log, find_account
+from airflow_provider_sms.cli import Exit, Log, Result, UsageError
+from airflow_provider_sms.cli_accounts import find_account
 from airflow_provider_sms.gateway.phones import mask_inside
 from airflow_provider_sms.gateway.times import BEIJING
 from airflow_provider_sms.ledger import inbox

@@ -1,6 +1,6 @@
 """Where personal texts come from: rows of a list, a file or a SQL query, streamed.
 
-Reads files and queries as `recipients` does; may know Airflow, imported when something is read; not the ledger.
+Files and queries are those of `recipients`, and read alike, by `reading`; knows no ledger.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from itertools import chain
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_sms import recipients
 from airflow_provider_sms.gateway.errors import MessagesError, MessagesSourceError, PhonesError
 from airflow_provider_sms.gateway.phones import CHUNK, chunks, mask
 from airflow_provider_sms.personal import CONTENT, Row
+from airflow_provider_sms.reading.files import StoredFile, is_path
+from airflow_provider_sms.reading.lines import lines_of
+from airflow_provider_sms.reading.names import one_line
+from airflow_provider_sms.reading.queries import Query, found_by
+from airflow_provider_sms.reading.tables import table_of
 from airflow_provider_sms.recipients import PhoneFile, PhoneQuery
 
 if TYPE_CHECKING:
@@ -115,7 +119,7 @@ def stream(messages: object, fields: Sequence[str]) -> Iterator[list[Row]]:
     :returns: rows in chunks of at most 10,000; none is empty.
     :raises MessagesError: they can not be read; of a file or query when the first chunk is asked for, or later.
     """
-    if recipients.is_path(messages):
+    if is_path(messages):
         messages = MessageFile(messages)
     if isinstance(messages, MessageQuery):
         return _in_words(_found_by(messages, fields))
@@ -136,7 +140,7 @@ def rendered(messages: object, render: Callable[[Any], Any]) -> object:
     :param messages: any value of an operator's `messages`.
     :param render: an operator's `render_template`, with all but the value.
     """
-    if recipients.is_path(messages):
+    if is_path(messages):
         messages = MessageFile(messages)
     if isinstance(messages, MessageFile | MessageQuery):
         return replace(messages, **{name: render(getattr(messages, name)) for name in messages.template_fields})
@@ -152,7 +156,7 @@ def shown(messages: object) -> str:
     """
     if isinstance(messages, MessageFile | MessageQuery):
         return str(messages)
-    if recipients.is_path(messages):
+    if is_path(messages):
         return str(MessageFile(messages))
     if not isinstance(messages, list | tuple):
         return f"messages of a {type(messages).__name__}"
@@ -195,18 +199,17 @@ def _rows(items: Iterable[object]) -> Iterator[Row]:
 
 
 def _read_from(file: MessageFile, fields: Sequence[str]) -> Iterator[list[Row]]:
-    phone, name = str(file.phone_column).strip(), recipients.name_of(file.path)
-    with contextlib.closing(recipients.lines_of(file.file)) as lines:
-        columns, rows = recipients.table_of(
-            file.file, chain.from_iterable(lines), list(dict.fromkeys([phone, *fields]))
-        )
+    phone = str(file.phone_column).strip()
+    stored = StoredFile(file.path, file.conn_id, file.encoding)
+    with contextlib.closing(lines_of(stored)) as lines:
+        columns, rows = table_of(stored.name, chain.from_iterable(lines), list(dict.fromkeys([phone, *fields])))
 
         def found() -> Iterator[Row]:
             for line, row in rows:
                 if len(row) > len(columns) and any(map(str.strip, row[len(columns) :])):
                     raise MessagesError(
-                        f"messages: {name}, line {line}: more cells than the header row has names; put quotation marks "
-                        "around a cell that holds the separator."
+                        f"messages: {stored.name}, line {line}: more cells than the header row has names; put "
+                        "quotation marks around a cell that holds the separator."
                     )
                 if any(map(str.strip, row)):
                     cells = dict(zip(columns, row, strict=False))
@@ -216,22 +219,23 @@ def _read_from(file: MessageFile, fields: Sequence[str]) -> Iterator[list[Row]]:
 
 
 def _found_by(query: MessageQuery, fields: Sequence[str]) -> Iterator[list[Row]]:
-    phone, where = str(query.phone_column).strip(), f"the query on {recipients.one_line(query.conn_id)}"
+    phone, found = str(query.phone_column).strip(), Query(query.sql, query.conn_id, query.parameters)
 
     def fetched(cursor: Any) -> list[Row]:
         rows = cursor.fetchmany(CHUNK)
         columns = [each[0] for each in cursor.description or ()]
-        there = ", ".join(map(recipients.one_line, columns))
+        there = ", ".join(map(one_line, columns))
         for wanted in dict.fromkeys([phone, *fields]):
             if columns.count(wanted) != 1:
                 problem = "no column" if wanted not in columns else "more than one column"
                 raise MessagesError(
-                    f"messages: {where} returns {problem} {wanted!r}; it returns: {there}. Name each in the SELECT."
+                    f"messages: the {found.name} returns {problem} {wanted!r}; it returns: {there}. "
+                    "Name each in the SELECT."
                 )
         named = (row if isinstance(row, Mapping) else dict(zip(columns, row, strict=True)) for row in rows)
         return [Row(row[phone], row) for row in named]
 
-    return recipients.found_by(query.query, fetched)
+    return found_by(found, fetched)
 
 
 def _in_words(found: Iterator[list[Row]]) -> Iterator[list[Row]]:

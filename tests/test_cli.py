@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_sms import cli
 from airflow_provider_sms.cli import Exit
+from airflow_provider_sms.cli_commands import COMMANDS, Command, Group
 from tests.support import forking
 from tests.support.airflow import ROOT, migrate
 from tests.support.simulator import Simulator, wait_until
@@ -263,16 +266,146 @@ class TestUnderAirflow:
                 return {each.name: offered_by_airflow(each) for each in command.subcommands}
             return [arg.flags[0] for arg in command.args]
 
-        def offered(command: cli.Command | cli.Group) -> Any:
-            if isinstance(command, cli.Group):
+        def offered(command: Command | Group) -> Any:
+            if isinstance(command, Group):
                 return {each.name: offered(each) for each in command.commands}
             return [option.flags[0] for option in command.options]
 
         (group,) = cli.airflow_commands()
-        assert offered_by_airflow(group) == {each.name: offered(each) for each in cli._COMMANDS}
+        assert offered_by_airflow(group) == {each.name: offered(each) for each in COMMANDS}
+
+
+class TestStandardOutput:
+    """What becomes of a result that it does not take as it is."""
+
+    # In a process of its own, in which Python itself writes once more what is left when it ends.
+    PROGRAM = """
+import sys
+from airflow_provider_sms import cli
+from airflow_provider_sms.cli_commands import Command
+cli.MANY = lambda args: cli.Result(cli.Exit.DONE, stream=("a line\\n" for _ in range(100_000)))
+sys.exit(cli._run(Command("many", "many lines", "cli:MANY", ()), None))
+"""
+
+    def program(self, stdout: int) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            [sys.executable, "-c", self.PROGRAM], stdout=stdout, stderr=subprocess.PIPE, env=environment
+        )
+
+    def test_a_reader_that_has_read_enough_hears_no_complaint(self) -> None:
+        with self.program(subprocess.PIPE) as writing:
+            assert writing.stdout is not None
+            assert writing.stdout.readline() == b"a line\n"
+            writing.stdout.close()
+            assert writing.stderr is not None
+            assert (writing.stderr.read(), writing.wait(60)) == (b"", Exit.DONE)
+
+    def test_a_full_disk_is_one_line_and_no_success(self) -> None:
+        with Path("/dev/full").open("wb") as full, self.program(full.fileno()) as writing:
+            assert writing.stderr is not None
+            said = writing.stderr.read().decode()
+            assert said.startswith("error: the result can not be written to standard output: No space left on device.")
+            assert (said.count("\n"), writing.wait(60)) == (1, Exit.REFUSED)
+
+    @staticmethod
+    def shown_in_ascii(*arguments: str) -> str:
+        """What a terminal shows that knows ASCII alone."""
+        terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        with redirect_stdout(terminal), suppress(SystemExit):
+            assert main(*arguments) == Exit.DONE
+        terminal.seek(0)
+        return terminal.read()
+
+    def test_what_a_terminal_can_not_show_is_escaped(self, simulator: Simulator) -> None:
+        shown = self.shown_in_ascii(*SEND, "--dry-run")
+        assert r"text:     \u3010\u4e91\u901a\u4fe1\u3011\u60a8\u597d" in shown
+        assert r"Send SMS through the \u4e2d\u6631\u7ef4\u4fe1" in self.shown_in_ascii("--help")
+
+    def test_json_says_the_same_in_any_terminal(self, ledger_file: Path) -> None:
+        self.shown_in_ascii("opt-outs", "add", "13800130001", "--note", "来自😀")
+        shown = self.shown_in_ascii("opt-outs", "list", "--output", "json")
+        assert json.loads(shown)["note"] == "来自😀"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("campaigns", "--limit", "99999999999999999999"), "--limit: 99999999999999999999 is not between 1 and"),
+        (("resolve", "1", "--batch", "99999999999999999999", "--undo"), "--batch: 99999999999999999999 is no batch"),
+        (
+            ("resolve", "1", "--batch", "0", "--undo"),
+            "--batch: 0 is no batch's number; `airflow-sms status` lists them.",
+        ),
+        (("ledger", "purge", "--before", "0001-01-01"), "--before: '0001-01-01' is no day"),
+        ((*SEND, "--per-days", "9999999999"), "--per-days: must be longer than nothing and no longer than 366 days."),
+        ((*SEND, "--per-days=-9999999999"), "--per-days: must be longer than nothing"),
+        (
+            (*SEND, "--sending-hours", "8"),
+            "--sending-hours: expected two different times of the day, Beijing time, such as 08:00-21:00, got '8'.",
+        ),
+        (
+            ("status", "\udc80"),
+            r"CAMPAIGN: the ledger knows no campaign '\\udc80'; `airflow-sms campaigns` lists them.",
+        ),
+        (("opt-outs", "export", "--file", ""), "--file: it is empty; give a path, or leave the option out"),
+        (
+            ("opt-outs", "export", "--file", "/no/such/x"),
+            "--file: /no/such/x can not be made: No such file or directory; "
+            "give a path in a folder that is there and yours.",
+        ),
+        (
+            ("opt-outs", "export", "--file", "/"),
+            "--file: / is there already, and is not overwritten; give another path.",
+        ),
+        ((*SEND, "--send-time", " "), "--send-time: it is empty; write a time, or leave the option out"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else None,
+)
+def test_values_out_of_all_bounds_are_a_line_that_names_them(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    assert main(*arguments) == Exit.USAGE
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"error: {said}")
+    assert simulator.accepted() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(("send", "--phones", "-", "--content", TEXT), "--phones"), (("opt-outs", "import", "-"), "FILE")],
+)
+def test_standard_input_in_another_encoding(
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    name: str,
+) -> None:
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO("13800130001\n电话\n".encode("gbk")), encoding="utf-8")
+    )
+    assert main(*arguments) == Exit.USAGE
+    assert capsys.readouterr().err.endswith(
+        f"error: {name}: standard input is no text in utf-8; write it into a file, and give the file with its "
+        "--encoding.\n"
+    )
+    assert simulator.accepted() == []
+
+
+@pytest.mark.parametrize(
+    "definition", ['{"password": "FAKE-APP-KEY-0001', '{"password": "FAKE-APP-KEY-0001", "port": "none"}']
+)
+def test_a_connection_that_airflow_can_not_read_is_not_called_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], definition: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SMS_BROKEN", definition)
+    assert main("balance", "--conn-id", "sms_broken") == Exit.USAGE
+    shown = capsys.readouterr().err
+    assert "error: --conn-id: Airflow can not read the definition of 'sms_broken'" in shown
+    assert "FAKE-APP-KEY-0001" not in shown
 
 
 def test_every_command_leads_somewhere() -> None:
-    for command in cli._COMMANDS:
-        for each in command.commands if isinstance(command, cli.Group) else (command,):
+    for command in COMMANDS:
+        for each in command.commands if isinstance(command, Group) else (command,):
             assert callable(cli._find(each.run)), each.name

@@ -154,10 +154,10 @@ class TestARepeatWithinADay:
     ) -> None:
         simulator.settings(balance=1)
         assert main(*ONE_EACH) == Exit.REFUSED
-        assert main(*ONE_EACH, "--send-time", "2099-01-31 14:00:00") == Exit.USAGE
-        assert (
-            "error: --send-time, --category, --opt-out-wording: campaign 'airflow-sms send" in capsys.readouterr().err
-        )
+        for rehearsed in ((), ("--dry-run",)):
+            assert main(*ONE_EACH, "--send-time", "2099-01-31 14:00:00", *rehearsed) == Exit.USAGE
+            said = capsys.readouterr().err
+            assert "error: --send-time, --category, --opt-out-wording: campaign 'airflow-sms send" in said
 
     def test_too_late_for_some_of_it(
         self, simulator: Simulator, ledger: Ledger, capsys: pytest.CaptureFixture[str]

@@ -27,12 +27,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from airflow_provider_sms import messages, recipients
-from airflow_provider_sms.gateway.errors import InputError, PhonesError
+from airflow_provider_sms import messages
+from airflow_provider_sms.gateway.errors import InputError, PhonesError, PhonesSourceError
 from airflow_provider_sms.gateway.phones import Sieve, read
 from airflow_provider_sms.messages import MessageFile, MessageQuery
 from airflow_provider_sms.operators.sms import SmsGroupSendOperator
-from airflow_provider_sms.recipients import PhoneFile, PhoneQuery, PhonesSourceError, rendered, shown, stream
+from airflow_provider_sms.reading import files
+from airflow_provider_sms.recipients import PhoneFile, PhoneQuery, rendered, shown, stream
 from tests.support.fixtures import Database, SetConnection, TaskInstance, sqlite
 
 try:
@@ -120,7 +121,7 @@ class TestOnePhoneALine:
         path = tmp_path_factory.mktemp("blocks") / "phones.txt"
         path.write_bytes(end.join(lines).encode(encoding))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(recipients, "_BLOCK", block)
+            patch.setattr(files, "_BLOCK", block)
             assert everything(PhoneFile(str(path), encoding=encoding)) == [line for line in lines if line.strip()]
 
 
@@ -185,7 +186,7 @@ class TestWhatCanNotBeRead:
         path = write("13800130001\n手机号\n", encoding="gb18030")
         assert said(PhoneFile(path)) == (
             f"phones: {path}, line 2: byte 0xca at position 12 is no text in utf-8-sig; say the file's encoding, such "
-            'as encoding="gb18030".'
+            "as gb18030."
         )
 
     @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ class TestWhatCanNotBeRead:
     def test_the_place_is_that_in_the_whole_file(
         self, write: Write, monkeypatch: pytest.MonkeyPatch, encoding: str, start: str, bad: bytes, block: int
     ) -> None:
-        monkeypatch.setattr(recipients, "_BLOCK", block)
+        monkeypatch.setattr(files, "_BLOCK", block)
         before = (start + "13800130001\n" * 1000).encode("utf-8" if encoding == "utf-8-sig" else encoding)
         text = said(PhoneFile(write(before + bad + b"\n13800130002"), encoding=encoding))
         assert f", line 1001: byte 0x{bad.hex()} at position {len(before):,} is no text in {encoding};" in text

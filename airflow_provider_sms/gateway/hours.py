@@ -42,7 +42,7 @@ class Hours:
             if begin is not None and end is not None and begin != end and parts[0] != "24:00":
                 return cls(begin, end)
         raise ValueError(
-            f'{name}: expected two different times of the day, Beijing time, such as ("08:00", "21:00"), got {value!r}.'
+            f"{name}: expected two different times of the day, Beijing time, such as 08:00-21:00, got {value!r}."
         )
 
     def __str__(self) -> str:
