@@ -675,6 +675,7 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.once
 class TestMemory:
     """A million phones take no more than the chunk they are in."""
 
