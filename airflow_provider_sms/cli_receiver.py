@@ -80,6 +80,8 @@ def _listening(args: argparse.Namespace) -> Listening:
     key = None if args.key is None else Path(args.key)
     if certificate is not None:
         _try_certificate(certificate, key)
+    if not args.host:
+        raise UsageError("--host: it is empty. Name the address to listen on: 127.0.0.1, or 0.0.0.0 for all.")
     return Listening(args.host, args.port, args.workers, certificate, key)
 
 

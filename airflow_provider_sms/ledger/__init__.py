@@ -3,6 +3,7 @@
 schema      the tables
 database    the engine: three databases, one behaviour; transactions, the clock, what a failure means
 migrations  how the tables came about; `versions` says whether the code and the tables fit
+parts       long lists in parts
 owners      which process holds a claim, and whether it is provably dead
 plans       a campaign's plan, stored whole or not at all: `campaigns` is what stands, `drafts` what is being stored,
             `recipients` stores items quickly

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, delete, func, select, update
 
 from airflow_provider_sms.gateway.errors import PhoneFormatError
-from airflow_provider_sms.ledger.alarms import Share, in_parts, pass_gates
+from airflow_provider_sms.ledger.alarms import Share, pass_gates
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.keys import CampaignKey
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import (
     AlarmKind,
     AlarmState,

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.keys import text_hash
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import (
     AlarmKind,
     AlarmState,
@@ -304,7 +305,3 @@ def _inserting(ledger: Ledger, table: Any) -> Any:
             return insert(table).prefix_with("IGNORE")
         case _:
             return postgresql_insert(table).on_conflict_do_nothing()
-
-
-def in_parts(phones: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (phones[start : start + _AT_ONCE] for start in range(0, len(phones), _AT_ONCE))

@@ -5,7 +5,7 @@ A claim is a compare-and-set: of all who try, one wins. All of this happens in a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ from airflow_provider_sms.ledger import opt_outs
 from airflow_provider_sms.ledger.campaigns import IN_ANOTHER_INSTANCE, Campaign, exclude
 from airflow_provider_sms.ledger.database import Ledger, naive
 from airflow_provider_sms.ledger.notes import Notes
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, recipient_table, text_table
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
-_AT_ONCE = 500
 _FOR_A_CLAIM = (
     *("id", "campaign_id", "number", "attempt", "first_position", "last_position", "resends", "split_from"),
     "text_number",
@@ -224,9 +224,3 @@ class Claims:
         connection.execute(
             update(batch_table).where(this).values(**ended, message="No phone of it is left to send to.")
         )
-
-
-def in_parts(items: Sequence[int]) -> Iterator[Sequence[int]]:
-    """SQL takes so many values in one list."""
-    for start in range(0, len(items), _AT_ONCE):
-        yield items[start : start + _AT_ONCE]

@@ -279,7 +279,9 @@ def _in_words(ledger: Ledger) -> Iterator[None]:
         kind = next((kind for said, kind in _KINDS if said.search(why)), LedgerUnreachableError)
         raise kind(f"The ledger ({_place(ledger.url)}) {why}.") from None
     except exc.SQLAlchemyError as error:
-        raise LedgerError(f"The ledger ({_place(ledger.url)}) refuses a step: {_why(error)}.") from None
+        raise LedgerError(
+            f"The ledger ({_place(ledger.url)}) refuses a step: {_why(error).removeprefix('says: ')}."
+        ) from None
 
 
 def _place(url: URL) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy import and_, or_, select, update
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.matching import settle
 from airflow_provider_sms.ledger.ownership import UNOWNED, bring_in
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.phonebook import Batch, Phonebook
 from airflow_provider_sms.ledger.schema import (
     BatchState,
@@ -199,7 +200,7 @@ def _taken(connection: Connection, taskids: set[str]) -> set[str]:
     taken: set[str] = set()
     if not taskids:
         return taken
-    for some in _in_parts(sorted(taskids)):
+    for some in in_parts(sorted(taskids), _PHONES_AT_ONCE):
         taken.update(connection.execute(select(table.c.taskid).where(table.c.taskid.in_(some))).scalars())
     noted = select(table.c.other_taskids).where(table.c.other_taskids.is_not(None))
     for others in connection.execute(noted).scalars():
@@ -246,7 +247,7 @@ def _rival(ledger: Ledger, connection: Connection, batch: Row[Any], named: set[s
         of_it.sort(key=lambda other: other.first_position)
         firsts = [other.first_position for other in of_it]
         for first, last in _spans(of_it):
-            for some in _in_parts(sorted(named)):
+            for some in in_parts(sorted(named), _PHONES_AT_ONCE):
                 in_span = and_(people.c.campaign_id == campaign_id, people.c.position.between(first, last))
                 query = select(people.c.position).where(in_span, people.c.phone.in_(some), people.c.reason.is_(None))
                 for position in connection.execute(query).scalars():
@@ -266,8 +267,3 @@ def _spans(batches: Sequence[Row[Any]]) -> Iterator[tuple[int, int]]:
             first = batch.first_position
         last = batch.last_position
     yield first, last
-
-
-def _in_parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), _PHONES_AT_ONCE):
-        yield values[start : start + _PHONES_AT_ONCE]

@@ -19,11 +19,12 @@ from sqlalchemy import and_, func, select, update
 from airflow_provider_sms.gateway.phones import storable
 from airflow_provider_sms.ledger import frequency
 from airflow_provider_sms.ledger.campaigns import Campaign
-from airflow_provider_sms.ledger.claims import Claim, Claims, in_parts
+from airflow_provider_sms.ledger.claims import Claim, Claims
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
 from airflow_provider_sms.ledger.notes import Notes
 from airflow_provider_sms.ledger.owners import is_provably_dead
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table
 from airflow_provider_sms.ledger.settling import LONGEST_TASK_ID, OWNER_GONE, Accepted, Answer, Settling
 from airflow_provider_sms.ledger.splitting import halve

@@ -9,7 +9,7 @@ import random
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError, LedgerUsageError
 from airflow_provider_sms.ledger.owners import is_provably_dead, new_claimant
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import Matching, campaign_table, reply_claim_table, reply_table
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class Claims:
 
         def step() -> None:
             with self._ledger.writing() as connection:
-                for some in _in_parts(ids):
+                for some in in_parts(ids):
                     connection.execute(delete(table).where(self._are_ours(some)))
 
         if ids:
@@ -303,7 +304,7 @@ class Claims:
 
         def step() -> int:
             with self._ledger.writing() as connection:
-                return sum(self._set(connection, some, values) for some in _in_parts(ids))
+                return sum(self._set(connection, some, values) for some in in_parts(ids))
 
         return _again(step) if ids else 0
 
@@ -342,8 +343,3 @@ def _again(step: Callable[[], T]) -> T:
         except LedgerUnreachableError:
             time.sleep(random.uniform(0.5, 1.0) * 0.1 * 3**number)
     return step()
-
-
-def _in_parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(ids), _AT_ONCE):
-        yield ids[start : start + _AT_ONCE]

@@ -16,12 +16,12 @@ from sqlalchemy.types import BigInteger
 from airflow_provider_sms.gateway import times
 from airflow_provider_sms.ledger import lists
 from airflow_provider_sms.ledger.database import Ledger, naive
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.replies import Interest, fits, open_to
 from airflow_provider_sms.ledger.schema import reply_claim_table, reply_table
 
 # SQLite joins no more selects into one.
 _SELECTS_AT_ONCE = 400
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class UnhandledCounter:
         ids: dict[Interest, set[int]] = {}
         found: dict[Interest, Unhandled] = {}
         with ledger.reading() as connection:
-            for some in _in_parts(selects, _SELECTS_AT_ONCE):
+            for some in in_parts(selects, _SELECTS_AT_ONCE):
                 for row in connection.execute(union_all(*some)):
                     interest = wanted[row.number]
                     if interest.pattern is None:
@@ -196,11 +196,6 @@ def _read(ledger: Ledger, connection: Any, wanted: Collection[ReplyWanted]) -> S
 
 
 def _texts(connection: Any, ids: Sequence[int]) -> Iterable[tuple[int, str | None]]:
-    for some in _in_parts(ids, _AT_ONCE):
+    for some in in_parts(ids):
         query = select(reply_table.c.id, reply_table.c.content).where(reply_table.c.id.in_(some))
         yield from (tuple(row) for row in connection.execute(query))
-
-
-def _in_parts(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

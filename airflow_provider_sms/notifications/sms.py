@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from airflow_provider_sms.hooks.sms import SmsHook
+from airflow_provider_sms.policy import read_switch
 from airflow_provider_sms.rendering import Masked, MaskedFields, phones_shown, text_shown, unwrapped
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class SmsNotifier(MaskedFields, BaseNotifier):
         self.campaign_key = campaign_key
         self.timezone = timezone
         self.language = language
-        self.dry_run = dry_run
+        self.dry_run = read_switch("dry_run", dry_run)
         if isinstance(storm_limit, bool) or not isinstance(storm_limit, int) or storm_limit < 1:
             raise ValueError(f"storm_limit: {storm_limit!r} is not a whole number of texts, 1 or more.")
         if language not in _LANGUAGES:

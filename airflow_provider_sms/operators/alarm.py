@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_sms.hooks.sms import SmsHook
 from airflow_provider_sms.operators.campaign import CampaignOperator
+from airflow_provider_sms.policy import read_switch
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -51,7 +52,7 @@ class SmsAlarmFlushOperator(CampaignOperator):
         self.sms_conn_id = sms_conn_id
         self.language = language
         # Airflow's own operators have a method `dry_run`.
-        self.is_dry_run = dry_run
+        self.is_dry_run = read_switch("dry_run", dry_run)
         if language not in _LANGUAGES:
             raise ValueError(f"language: {language!r} is none of {', '.join(map(repr, _LANGUAGES))}.")
 

@@ -111,6 +111,8 @@ def _plan(args: argparse.Namespace) -> _Plan:
             changes[name] = kind.read(_flag(name), kind.from_text(text))
     if not args.app_id or not args.app_key:
         raise BadValue("--app-id and --app-key must not be empty")
+    if not args.host:
+        raise BadValue("--host must not be empty: 127.0.0.1, or 0.0.0.0 for all addresses")
     return _Plan(
         host=args.host,
         port=_PORT.read("--port", _PORT.from_text(args.port)),

@@ -122,7 +122,8 @@ class TestSqlite:
     def test_a_file_that_is_no_database_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "ledger.db").write_text("no database at all, but long enough to look at" * 100)
         ledger = Ledger(read_url(f"sqlite:///{tmp_path}/ledger.db"))
-        with pytest.raises(LedgerError, match=r"ledger\.db\)"), ledger.reading() as connection:
+        said = r"ledger\.db\) refuses a step: file is not a database\.$"
+        with pytest.raises(LedgerError, match=said), ledger.reading() as connection:
             connection.execute(select(ledger_table))
 
     def test_a_lock_that_is_held_too_long_is_passing_trouble(

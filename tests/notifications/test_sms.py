@@ -321,6 +321,7 @@ def test_phones_that_are_left_out_are_told_of(simulator: Simulator, logged: Call
         ({"storm_window": timedelta()}, "storm_window: expected a timedelta"),
         ({"language": "fr"}, "language: 'fr' is none of 'zh', 'en'"),
         ({"timezone": "Mars/North"}, "timezone: there is no 'Mars/North'"),
+        ({"dry_run": "False"}, "dry_run: expected True or False, got str"),
     ],
 )
 def test_what_can_not_be_shows_when_the_dag_is_read(changes: dict[str, Any], said: str) -> None:

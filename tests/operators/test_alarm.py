@@ -92,6 +92,11 @@ def test_in_english(alarms: Alarms, ledger: Ledger, simulator: Simulator) -> Non
         flush(language="fr")
 
 
+def test_a_text_is_not_taken_for_a_dry_run() -> None:
+    with pytest.raises(ValueError, match="^dry_run: expected True or False, got str"):
+        flush(dry_run="False")
+
+
 def test_what_can_not_be_sent_stays_held_back(alarms: Alarms, ledger: Ledger, simulator: Simulator) -> None:
     storm(alarms, ledger)
     simulator.settings(locked=True)

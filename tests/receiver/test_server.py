@@ -159,6 +159,7 @@ class TestWhatItSays:
             (("--port", "70000"), "--port: 70000 is not between 0 and 65535."),
             (("--workers", "0"), "--workers: 0 is not between 1 and 64."),
             (("--key", "x"), "--key: give --certificate, too."),
+            (("--host", ""), "--host: it is empty. Name the address to listen on: 127.0.0.1, or 0.0.0.0 for all."),
             (("--certificate", "/no/such/file"), "--certificate: there is no file /no/such/file."),
             (("--host", "no.such.host.invalid"), "--host, --port: can not listen on no.such.host.invalid port 8085"),
         ],

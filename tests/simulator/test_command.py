@@ -93,6 +93,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
         (["--locked", "perhaps"], "--locked must be true or false (as a flag: on or off), not 'perhaps'"),
         (["--push-url", "nowhere"], "--push-url must be an address such as http://127.0.0.1:8085/sms/push"),
         (["--app-id", ""], "--app-id and --app-key must not be empty"),
+        (["--host", ""], "--host must not be empty: 127.0.0.1, or 0.0.0.0 for all addresses"),
         (["--host", "no such host"], "can not listen on no such host port 10658: "),
     ],
 )
