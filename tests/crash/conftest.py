@@ -14,6 +14,7 @@ from airflow_provider_sms.ledger.database import Ledger, read_url
 from tests.crash.harness import Harness, Summary, new_sqlite
 
 AssertKept = Callable[[Summary], None]
+_PROPERTY = "what came of the runs"
 
 
 @pytest.fixture(scope="session")
@@ -60,17 +61,23 @@ def how_many(name: str, sample: int, kind: str) -> int:
 
 
 @pytest.fixture
-def assert_kept(capsys: pytest.CaptureFixture[str]) -> AssertKept:
-    """Tells what came of the runs, if they are many, and fails if a promise was broken in any of them."""
+def assert_kept(record_property: Callable[[str, object], None]) -> AssertKept:
+    """Tells what came of the runs, at the end of all tests, and fails if a promise was broken in any of them."""
 
     def assert_kept(summary: Summary) -> None:
-        if _are_many():
-            with capsys.disabled():
-                print(f"\n{summary}")
+        record_property(_PROPERTY, str(summary))
         assert summary.results, "no run at all"
         assert not summary.problems, summary.complaint()
 
     return assert_kept
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Whichever process had the runs, what came of them is said here."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name == _PROPERTY:
+                terminalreporter.write_line(str(value))
 
 
 def _are_many() -> bool:
