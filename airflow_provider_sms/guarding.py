@@ -32,6 +32,20 @@ def check_points(points: int, most: int | None) -> None:
         )
 
 
+def check_points_again(points: int, most: int | None) -> None:
+    """See that a plan of which something is left costs no more than it may now.
+
+    :param points: of the whole plan.
+    :param most: in points; None for any number.
+    :raises MaxPointsError: it does.
+    """
+    if most is not None and points > most:
+        raise MaxPointsError(
+            f"max_points: the plan costs {points} points, and it may cost {most}. Nothing was sent by this try. To "
+            "send what is left, raise max_points."
+        )
+
+
 def check_balance(balance: int, points: int, least: int) -> None:
     """See that enough points are left once everything is sent.
 

@@ -18,7 +18,6 @@ from airflow_provider_sms.gateway import times
 from airflow_provider_sms.gateway.categories import Category, read_category
 from airflow_provider_sms.gateway.errors import (
     InputError,
-    MaxPointsError,
     MessagesError,
     NoPhonesError,
     PhonesError,
@@ -27,7 +26,7 @@ from airflow_provider_sms.gateway.errors import (
     every_error,
 )
 from airflow_provider_sms.gateway.phones import Reason
-from airflow_provider_sms.guarding import cap_of, check_points, outside
+from airflow_provider_sms.guarding import cap_of, check_points, check_points_again, outside
 from airflow_provider_sms.guards import OutsideHours
 from airflow_provider_sms.ledger import frequency, opt_outs
 from airflow_provider_sms.ledger.campaigns import Campaign, Terms
@@ -227,12 +226,7 @@ class Planner:
 
         :raises MaxPointsError: it does.
         """
-        most = self.order.guards.max_points
-        if most is not None and stored.points > most:
-            raise MaxPointsError(
-                f"max_points: the plan costs {stored.points} points, and it may cost {most}. Nothing was sent by this "
-                "try. To send what is left, raise max_points."
-            )
+        check_points_again(stored.points, self.order.guards.max_points)
 
     def check_terms(self, stored: Campaign) -> None:
         """See that a stored plan is what is to be sent, or may go on although it is not.

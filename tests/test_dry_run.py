@@ -73,6 +73,15 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__SMS__DRY_RUN", "True")
 
 
+def _send_half(simulator: Simulator, context: Any, ledger: Ledger, send_time: datetime) -> None:
+    """Send until the points are used up, and leave the rest for a time, UTC without saying so."""
+    simulator.settings(balance=3)
+    with pytest.raises(AirflowFailException):
+        operator(dry_run=False, send_time="2099-01-31 14:00:00").execute(context)
+    with ledger.writing() as connection:
+        connection.execute(campaign_table.update().values(send_time=send_time))
+
+
 class TestTheOperator:
     def test_it_says_what_it_would_send_and_leaves_no_task_id(
         self,
@@ -215,11 +224,7 @@ class TestTheOperator:
     def test_the_rest_goes_out_at_the_stored_time_or_is_too_late(
         self, unchanged: Callable[[], None], context: Any, ledger: Ledger, simulator: Simulator
     ) -> None:
-        simulator.settings(balance=3)
-        with pytest.raises(AirflowFailException):
-            operator(dry_run=False, send_time="2099-01-31 14:00:00").execute(context)
-        with ledger.writing() as connection:
-            connection.execute(campaign_table.update().values(send_time=datetime(2099, 1, 31, 6)))  # noqa: DTZ001
+        _send_half(simulator, context, ledger, datetime(2099, 1, 31, 6))  # noqa: DTZ001
         unchanged()
         summary = operator(on_changed="resume").execute(context)
         assert (summary["phones"], summary["goesOut"]) == (1, "2099-01-31T14:00:00+08:00")
@@ -227,11 +232,7 @@ class TestTheOperator:
     def test_a_stored_time_that_is_past_is_too_late_unless_it_goes_out_now(
         self, unchanged: Callable[[], None], context: Any, ledger: Ledger, simulator: Simulator
     ) -> None:
-        simulator.settings(balance=3)
-        with pytest.raises(AirflowFailException):
-            operator(dry_run=False, send_time="2099-01-31 14:00:00").execute(context)
-        with ledger.writing() as connection:
-            connection.execute(campaign_table.update().values(send_time=datetime(2020, 1, 31, 6)))  # noqa: DTZ001
+        _send_half(simulator, context, ledger, datetime(2020, 1, 31, 6))  # noqa: DTZ001
         unchanged()
         past = {"send_time": "2020-01-31 14:00:00"}
         assert operator(**past).execute(context)["phones"] == 0

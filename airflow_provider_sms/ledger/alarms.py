@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
 from airflow_provider_sms.ledger.database import Ledger
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError
@@ -178,7 +177,7 @@ class Alarms:
                 )
         if missing:
             with self._ledger.writing() as connection:
-                connection.execute(_inserting(self._ledger, table), [{"phone": phone} for phone in sorted(missing)])
+                connection.execute(self._ledger.insert_new(table), [{"phone": phone} for phone in sorted(missing)])
 
     def _enter(self, connection: Connection, alarm: Alarm, kind: AlarmKind) -> int | None:
         """Store the alarm.
@@ -193,7 +192,7 @@ class Alarms:
             "content": alarm.content,
             "created_at": self._ledger.clock,
         }
-        result = connection.execute(_inserting(self._ledger, alarm_table).values(values))
+        result = connection.execute(self._ledger.insert_new(alarm_table).values(values))
         if not result.rowcount:
             return None
         (alarm_id,) = result.inserted_primary_key or (0,)
@@ -294,14 +293,3 @@ def _shares(rows: Iterable[tuple[Any, ...]]) -> tuple[Share, ...]:
         Share(alarm_id, kind, name, content, others, tuple(phones))
         for (alarm_id, kind, name, content, others), phones in sorted(alike.items())
     )
-
-
-def _inserting(ledger: Ledger, table: Any) -> Any:
-    """An insert that leaves alone what is there."""
-    match ledger.kind:
-        case "sqlite":
-            return insert(table).prefix_with("OR IGNORE")
-        case "mysql":
-            return insert(table).prefix_with("IGNORE")
-        case _:
-            return postgresql_insert(table).on_conflict_do_nothing()

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, overload
 
-from sqlalchemy import create_engine, event, exc, literal_column, select
+from sqlalchemy import Table, create_engine, event, exc, insert, literal_column, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import NullPool
@@ -213,6 +214,15 @@ class Ledger:
     def now(self, connection: Connection) -> datetime:
         """The database's time, UTC without saying so: the one clock that all machines share."""
         return connection.execute(select(self.clock)).scalar_one()
+
+    def insert_new(self, table: Table) -> Any:
+        """Write SQL that inserts what is not there yet, and leaves alone what is."""
+        match self.kind:
+            case "sqlite":
+                return insert(table).prefix_with("OR IGNORE")
+            case "mysql":
+                return insert(table).prefix_with("IGNORE")
+        return postgresql_insert(table).on_conflict_do_nothing()
 
     def close(self) -> None:
         """Close the connections."""

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, text
 
 from airflow_provider_sms.ledger import lists
 from airflow_provider_sms.ledger.database import Ledger
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import BatchState, Outcome, batch_table
 
 _AT_ONCE = 500
@@ -186,9 +187,9 @@ def find_batches(ledger: Ledger, taskids: Iterable[str]) -> dict[str, int]:
     wanted = list(dict.fromkeys(taskids))
     found: dict[str, int] = {}
     with ledger.reading() as connection:
-        for start in range(0, len(wanted), _AT_ONCE):
+        for some in in_parts(wanted, _AT_ONCE):
             query = select(table.c.taskid, func.min(table.c.id)).where(
-                table.c.taskid.in_(wanted[start : start + _AT_ONCE]), table.c.state == BatchState.ACCEPTED
+                table.c.taskid.in_(some), table.c.state == BatchState.ACCEPTED
             )
             found.update(connection.execute(query.group_by(table.c.taskid)).all())
     return found

@@ -128,8 +128,8 @@ def _look(ledger: Ledger, connection: Connection, campaign_id: int, default_acco
     query = select(table).where(table.c.campaign_id == campaign_id, table.c.state == BatchState.IN_DOUBT)
     rows = connection.execute(query.order_by(table.c.number)).all()
     found = []
-    for start in range(0, len(rows), _BATCHES_AT_ONCE):
-        doubtful = _with_phones(ledger, connection, rows[start : start + _BATCHES_AT_ONCE])
+    for some in in_parts(rows, _BATCHES_AT_ONCE):
+        doubtful = _with_phones(ledger, connection, some)
         for batch, taskid, pushes in _named(connection, doubtful, default_account):
             objection = _objection(ledger, connection, batch, taskid, default_account)
             found.append(Found(batch.row.id, batch.row.number, taskid, pushes, objection, batch.row.phones))

@@ -18,6 +18,7 @@ from sqlalchemy import delete, func, select
 
 from airflow_provider_sms.gateway.categories import Category
 from airflow_provider_sms.ledger.database import Ledger, naive
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import texted_table
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ MANY_CHUNKS = 5
 COUNTED_AT_ONCE = 5_000_000
 READ_AT_ONCE = 300_000
 _AT_ONCE = 10_000
-_IDS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,7 @@ def reached(
     :param batch_id: a batch whose own note does not count.
     """
     found: set[str] = set()
-    asked = list(phones)
-    for start in range(0, len(asked), _AT_ONCE):
-        some = asked[start : start + _AT_ONCE]
+    for some in in_parts(list(phones), _AT_ONCE):
         early, late = when - cap.per, when + cap.per
         parameters: Any
         match connection.dialect.name:
@@ -168,9 +166,7 @@ def forget_all(connection: Connection, batch_ids: Sequence[int]) -> None:
 
 def forget(connection: Connection, batch_ids: Iterable[int]) -> None:
     """Take back what was noted of batches: nothing of them has left."""
-    ids = list(batch_ids)
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        some = ids[start : start + _IDS_AT_ONCE]
+    for some in in_parts(list(batch_ids)):
         connection.execute(delete(texted_table).where(texted_table.c.batch_id.in_(some)))
 
 

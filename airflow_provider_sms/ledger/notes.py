@@ -9,8 +9,7 @@ from collections.abc import Collection, Set
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy import delete, select, update
 
 from airflow_provider_sms.ledger import frequency
 from airflow_provider_sms.ledger.campaigns import Campaign
@@ -58,15 +57,7 @@ class Notes:
             # In one order everywhere, so that two that take the same phones do not lock each other out.
             for phone in sorted(phones)
         ]
-        statement: Any
-        match self._ledger.kind:
-            case "sqlite":
-                statement = insert(table).prefix_with("OR IGNORE")
-            case "mysql":
-                statement = insert(table).prefix_with("IGNORE")
-            case _:
-                statement = postgresql_insert(table).on_conflict_do_nothing()
-        connection.execute(statement, rows)
+        connection.execute(self._ledger.insert_new(table), rows)
         return set(connection.execute(select(table.c.phone).where(table.c.batch_id == batch_id)).scalars())
 
     def note(self, connection: Connection, batch_id: int, phones: Collection[str], when: datetime) -> None:

@@ -12,11 +12,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy import delete, select
 
 from airflow_provider_sms.gateway.phones import storable
 from airflow_provider_sms.ledger.database import Ledger, aware
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import opt_out_table
 
 if TYPE_CHECKING:
@@ -82,15 +82,8 @@ def add(
         "note": None if note is None else storable(note, LONGEST_NOTE),
         "created_at": ledger.now(connection),
     }
-    statement: Any
-    match ledger.kind:
-        case "sqlite":
-            statement = insert(opt_out_table).prefix_with("OR IGNORE")
-        case "mysql":
-            statement = insert(opt_out_table).prefix_with("IGNORE")
-        case _:
-            statement = postgresql_insert(opt_out_table).on_conflict_do_nothing()
-    return connection.execute(statement.values(values)).rowcount > 0
+    added: int = connection.execute(ledger.insert_new(opt_out_table).values(values)).rowcount
+    return added > 0
 
 
 def add_all(
@@ -141,9 +134,7 @@ def among(connection: Connection, phones: Collection[str]) -> set[str]:
     :param phones: none of them holds a line break.
     """
     found: set[str] = set()
-    asked = list(phones)
-    for start in range(0, len(asked), CHUNK):
-        some = asked[start : start + CHUNK]
+    for some in in_parts(list(phones), CHUNK):
         parameters: Any
         match connection.dialect.name:
             case "sqlite":

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy import and_, delete, func, or_, select, update
 
 from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerUnreachableError, LedgerUsageError
@@ -275,7 +274,9 @@ class Claims:
             # In one order everywhere, so that two that take the same rows do not lock each other out.
             fresh = sorted(row.id for row in rows if row.owner is None)
             if fresh:
-                connection.execute(self._insert(), [{**ours, "reply_id": each} for each in fresh])
+                connection.execute(
+                    self._ledger.insert_new(reply_claim_table), [{**ours, "reply_id": each} for each in fresh]
+                )
             for row in sorted((row for row in rows if row.owner is not None), key=lambda row: row.id):
                 connection.execute(
                     update(table)
@@ -290,14 +291,6 @@ class Claims:
                 )
             query = select(table.c.reply_id).where(self._are_ours([row.id for row in rows]))
             return set(connection.execute(query).scalars())
-
-    def _insert(self) -> Any:
-        match self._ledger.kind:
-            case "sqlite":
-                return insert(reply_claim_table).prefix_with("OR IGNORE")
-            case "mysql":
-                return insert(reply_claim_table).prefix_with("IGNORE")
-        return postgresql_insert(reply_claim_table).on_conflict_do_nothing()
 
     def _update(self, ids: Sequence[int], **values: Any) -> int:
         """Change claims that still are ours; how many that are."""

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from airflow_provider_sms.ledger import views
 from airflow_provider_sms.ledger.database import Ledger, aware
 from airflow_provider_sms.ledger.errors import LedgerDeafError, LedgerUsageError
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.schema import BatchState, batch_table, campaign_table, ledger_table
 
 if TYPE_CHECKING:
@@ -126,8 +127,7 @@ def batches(ledger: Ledger, taskids: Sequence[str]) -> Target:
     rows: list[Any] = []
     with ledger.reading() as connection:
         times = _times(ledger, connection)
-        for start in range(0, len(wanted), _AT_ONCE):
-            some = wanted[start : start + _AT_ONCE]
+        for some in in_parts(wanted, _AT_ONCE):
             accepted = query.where(table.c.taskid.in_(some), table.c.state == BatchState.ACCEPTED)
             rows += connection.execute(accepted.order_by(table.c.id)).all()
     # Where two batches have one taskId, its receipts are counted for the older one.

@@ -14,6 +14,7 @@ from airflow_provider_sms.ledger import alarm_upkeep, frequency
 from airflow_provider_sms.ledger.database import Ledger, aware, naive
 from airflow_provider_sms.ledger.owners import own_name
 from airflow_provider_sms.ledger.ownership import UNOWNED, hold
+from airflow_provider_sms.ledger.parts import in_parts
 from airflow_provider_sms.ledger.plans import Plans
 from airflow_provider_sms.ledger.recipients import remove_recipients
 from airflow_provider_sms.ledger.schema import (
@@ -345,9 +346,8 @@ def _remove_phones(ledger: Ledger, campaign_id: int) -> int:
         count = _count_phones(connection, campaign_id)
         numbers = select(batch_table.c.id).where(batch_table.c.campaign_id == campaign_id)
         ids = list(connection.execute(numbers).scalars())
-    for start in range(0, len(ids), _BATCHES_AT_ONCE):
+    for part in in_parts(ids, _BATCHES_AT_ONCE):
         with ledger.writing() as connection:
-            part = ids[start : start + _BATCHES_AT_ONCE]
             connection.execute(delete(once_table).where(once_table.c.batch_id.in_(part)))
             frequency.forget_all(connection, part)
     _remove_deliveries(ledger, campaign_id)
